@@ -1,0 +1,5 @@
+"""2-D convolution for CuPy and NumPy."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Arrays, devices, sources and threads: everything that differs between machines."""

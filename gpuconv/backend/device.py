@@ -1,0 +1,72 @@
+"""Facts about a device as plain data, so that whatever decides by them can be tried with made-up ones."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+
+from gpuconv import settings
+from gpuconv.backend import blas
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where a plan runs.
+
+    Attributes
+    ----------
+    kind : {"cpu", "cuda"}
+        CPU plans take NumPy arrays, CUDA plans device arrays.
+    name : str
+        The processor's or the card's name.
+    threads : int
+        CPU threads a plan may use; results do not depend on it.
+    numpy, blas : str
+        Versions that CPU timings and last bits depend on.
+    """
+
+    kind: Literal["cpu", "cuda"]
+    name: str
+    threads: int = 1
+    numpy: str = ""
+    blas: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.name})"
+
+
+@cache
+def cpu() -> Device:
+    """The processor this runs on; its thread count is read once."""
+    return Device("cpu", _cpu_name(), _threads(), np.__version__, blas.description())
+
+
+@cache
+def cuda(index: int) -> Device:
+    """A CUDA device by number. No kernel runs there yet, so no more than its name is known."""
+    return Device("cuda", f"device {index}")
+
+
+def _threads() -> int:
+    asked = settings.threads()
+    if asked is not None:
+        return asked
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS or Windows
+        allowed = os.cpu_count() or 1
+    return max(1, min(allowed, blas.threads() or allowed))
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = (line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+            return next(names)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""What can run: one file for each algorithm, all under one contract (`base.Kernel`)."""

@@ -1,0 +1,50 @@
+"""The contract of every algorithm, so that one dispatch, one tuner and one store serve CPU and GPU alike."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Generic, TypeVar
+
+from gpuconv.backend.device import Device
+from gpuconv.config import Config
+from gpuconv.errors import Reject
+from gpuconv.plan import Plan
+from gpuconv.problem import ConvProblem
+
+C = TypeVar("C", bound=Config)
+
+
+class Kernel(ABC, Generic[C]):
+    """One algorithm. Stateless: every method depends on its arguments alone."""
+
+    name: ClassVar[str]
+    config_type: type[C]
+
+    @abstractmethod
+    def check(self, p: ConvProblem, device: Device) -> Reject | None:
+        """Return None if `default_config` runs `p` right on `device`, else the reason it does not."""
+
+    @abstractmethod
+    def configs(self, p: ConvProblem, device: Device) -> Sequence[C]:
+        """Return the parameters worth trying; every one passes `check_config`, the default is among them."""
+
+    @abstractmethod
+    def check_config(self, p: ConvProblem, cfg: C, device: Device) -> Reject | None:
+        """Return None if `cfg` runs `p` right on `device`; `p` must have passed `check`."""
+
+    @abstractmethod
+    def default_config(self, p: ConvProblem, device: Device) -> C:
+        """Return parameters that are always legal, in constant time."""
+
+    @abstractmethod
+    def workspace_bytes(self, p: ConvProblem, cfg: C, device: Device) -> int:
+        """Return the most memory a run takes beside its arguments."""
+
+    @abstractmethod
+    def bind(self, p: ConvProblem, cfg: C, device: Device) -> Plan:
+        """Return a plan; `p` and `cfg` must have passed their checks."""
+
+    def reject(self, reason: str) -> Reject:
+        """Name this kernel with a reason."""
+        return Reject(self.name, reason)

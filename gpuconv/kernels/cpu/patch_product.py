@@ -1,0 +1,190 @@
+"""The engine of fprop and dgrad: gather a block's patches, multiply by the weights, finish, store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from gpuconv.backend import blas, threads
+from gpuconv.kernels.cpu import blocks
+from gpuconv.kernels.cpu.blocks import Block, Scratch
+from gpuconv.kernels.cpu.correlation import Correlation, by_group, covers, passes, taps_of
+from gpuconv.problem import ConvProblem
+
+_PATCHES, _SUMS, _SOURCE = range(3)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """The arrays of one run, activations as (images, groups, channels, height, width)."""
+
+    source: Any
+    matrices: list[Any]
+    result: Any
+    straight: Any  # the output itself where products may be written into it, else None
+    bias: Any
+    residual: Any
+
+
+class PatchProduct:
+    """fprop or dgrad of one problem, cut into blocks of about `block_bytes` and `splits` parts.
+
+    In NCHW a group's product is weights (channels, depth) × patches (depth, pixels); in NHWC it is patches
+    (pixels, depth) × weights (depth, channels). Either way the result has the layout of the output, and is
+    written straight into it when that is contiguous and of the accumulator's type.
+    """
+
+    def __init__(self, p: ConvProblem, *, block_bytes: int, splits: int, threads: int) -> None:
+        self.p = p
+        self.dtype = blocks.accumulator(p)
+        self.channels_first = p.layout == "nchw"
+        self.inputs, self.outputs = p.C // p.groups, p.K // p.groups
+        self.height, self.width = p.P, p.Q
+        if p.op == "dgrad":
+            self.inputs, self.outputs = self.outputs, self.inputs
+            self.height, self.width = p.H, p.W
+        self.passes = passes(p)
+        self.whole = covers(p, self.passes)
+        self.work = [
+            (index, block)
+            for index, one in enumerate(self.passes)
+            for block in self._blocks(one, block_bytes, splits)
+        ]
+        self.sizes = self._scratch_sizes()
+        each = sum(self.sizes) * self.dtype.itemsize
+        self.workers = blocks.workers(threads, len(self.work), each)
+        # the weights may have to be reordered or converted once, for all passes together
+        self.workspace_bytes = self.workers * each + prod(p.w_shape) * self.dtype.itemsize
+
+    def run(self, a: Any, b: Any, out: Any, bias: Any, residual: Any) -> None:
+        """Compute (x, w)→y or (dy, w)→dx."""
+        p = self.p
+        if out.size == 0:
+            return
+        call = _Call(
+            source=by_group(a, p.layout, p.groups),
+            matrices=[self._matrix(one, b) for one in self.passes],
+            result=by_group(out, p.layout, p.groups),
+            straight=out if blocks.plain(out, self.dtype) and len(self.passes) == 1 and self.whole else None,
+            bias=None if bias is None else bias.astype(self.dtype).reshape(p.groups, -1, 1, 1, 1),
+            residual=None if residual is None else by_group(residual, p.layout, p.groups),
+        )
+        scratch = [Scratch(self.sizes, self.dtype) for _ in range(self.workers)]
+
+        def task(i: int, mine: Scratch) -> None:
+            index, block = self.work[i]
+            with np.errstate(all="ignore"):  # NaN and overflow are results here, not accidents
+                self._block(call, index, block, mine)
+
+        if not self.whole:
+            self._fill(call)
+        with blas.single_threaded():
+            threads.run(task, len(self.work), scratch)
+
+    def _block(self, call: _Call, index: int, block: Block, scratch: Scratch) -> None:
+        one, matrix = self.passes[index], call.matrices[index]
+        images, groups, channels = slice(*block.images), slice(*block.groups), slice(*block.channels)
+        seen = call.source[images, groups]
+        patches = blocks.patches(one, block, seen, scratch, (_PATCHES, _SOURCE), self.channels_first)
+        count, width = block.groups[1] - block.groups[0], block.channels[1] - block.channels[0]
+        sums = None if call.straight is None else self._place(block, call.straight)
+        written = sums is not None
+        if self.channels_first:
+            if sums is None:
+                sums = scratch.take(_SUMS, count, width, block.pixels)
+            np.matmul(matrix[groups, channels], patches, out=sums)
+        else:
+            if sums is None:
+                sums = scratch.take(_SUMS, count, block.pixels, width)
+            np.matmul(patches, matrix[groups, :, channels], out=sums)
+            sums = sums.transpose(0, 2, 1)
+        target = _cells(call.result, one, block)
+        values = target if written else sums.reshape(target.shape)
+        if call.bias is not None or call.residual is not None or self.p.relu:
+            bias = None if call.bias is None else call.bias[groups, channels]
+            residual = None if call.residual is None else _cells(call.residual, one, block)
+            blocks.finish(self.p, values, bias, residual)
+        if not written:
+            target[...] = values
+
+    def _matrix(self, one: Correlation, w: Any) -> Any:
+        """The weights of one pass: (groups, channels, depth) or (groups, depth, channels); a view if possible."""
+        taps = taps_of(self.p, one, w)
+        groups, outputs, inputs, r, s = taps.shape
+        if self.channels_first:
+            matrix = taps.reshape(groups, outputs, inputs * r * s)
+        else:
+            matrix = taps.transpose(0, 3, 4, 2, 1).reshape(groups, r * s * inputs, outputs)
+        if matrix.dtype == self.dtype and blocks.multipliable(matrix):
+            return matrix
+        return np.array(matrix, self.dtype, order="C")
+
+    def _place(self, block: Block, out: Any) -> Any:
+        """The block's part of a contiguous output, shaped as the product, or None if it is no matrix."""
+        n, (i, m), j = block.images[0], block.rows, block.columns[0]
+        pixels, groups, channels = self.height * self.width, slice(*block.groups), slice(*block.channels)
+        first = i * self.width + j
+        if self.channels_first:
+            if block.images[1] - n > 1:
+                return None
+            rows = out.reshape(self.p.N, self.p.groups, self.outputs, pixels)
+            return rows[n, groups, channels, first : first + block.pixels]
+        first += n * pixels
+        rows = out.reshape(self.p.N * pixels, self.p.groups, self.outputs)
+        return rows[first : first + block.pixels, groups, channels].transpose(1, 0, 2)
+
+    def _fill(self, call: _Call) -> None:
+        """Write what no pass writes: results that no tap reaches are zero, plus bias and residual."""
+        if call.bias is None and call.residual is None:
+            call.result[...] = 0
+            return
+        for n in range(self.p.N):
+            for y in range(self.height):
+                target = call.result[n : n + 1, :, :, y : y + 1].transpose(1, 2, 0, 3, 4)
+                values = np.zeros(target.shape, self.dtype)
+                residual = call.residual
+                if residual is not None:
+                    residual = residual[n : n + 1, :, :, y : y + 1].transpose(1, 2, 0, 3, 4)
+                blocks.finish(self.p, values, call.bias, residual)
+                target[...] = values
+
+    def _blocks(self, one: Correlation, block_bytes: int, splits: int) -> list[Block]:
+        groups, depth = self.p.groups, self.inputs * one.rows.taps * one.columns.taps
+        if groups > 1:
+            parts = [(part, (0, self.outputs)) for part in blocks.cut(groups, -(-groups // splits))]
+        else:
+            step = -(-self.outputs // splits)
+            parts = [((0, 1), part) for part in blocks.cut(self.outputs, step)]
+        widest = max(b - a for (a, b), _ in parts)
+        pixel_bytes = widest * depth * self.dtype.itemsize
+        boxes = blocks.boxes(self.p.N, one, pixel_bytes, block_bytes, self._images_together(one))
+        return [Block(*box, *part) for box in boxes for part in parts]
+
+    def _images_together(self, one: Correlation) -> int:
+        """In NCHW, images in one product cost a copy of their results: done only for small images."""
+        share = max(1, self.p.N // blocks.ENOUGH_BLOCKS)
+        if not self.channels_first:
+            return share
+        return max(1, min(share, 256 // (one.rows.outputs * one.columns.outputs)))
+
+    def _scratch_sizes(self) -> tuple[int, int, int]:
+        patches = sums = source = 0
+        for index, block in self.work:
+            one = self.passes[index]
+            groups = block.groups[1] - block.groups[0]
+            depth = self.inputs * one.rows.taps * one.columns.taps
+            patches = max(patches, groups * depth * block.pixels)
+            sums = max(sums, groups * (block.channels[1] - block.channels[0]) * block.pixels)
+            if self.p.dtype in ("f16", "bf16"):
+                source = max(source, groups * self.inputs * blocks.source_pixels(one, block))
+        return patches, sums, source
+
+
+def _cells(array: Any, one: Correlation, block: Block) -> Any:
+    """The block's part of a result as (groups, channels, images, rows, columns)."""
+    images, groups, channels = slice(*block.images), slice(*block.groups), slice(*block.channels)
+    written = array[images, groups, channels, one.rows.write, one.columns.write]
+    return written[..., slice(*block.rows), slice(*block.columns)].transpose(1, 2, 0, 3, 4)

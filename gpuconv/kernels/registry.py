@@ -1,0 +1,30 @@
+"""Every kernel there is, best first where several run the same problem."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from gpuconv.kernels.base import Kernel
+from gpuconv.kernels.cpu.im2col_gemm import CpuIm2colGemm, CpuPointwise
+
+
+@cache
+def kernels() -> tuple[Kernel[Any], ...]:
+    """All kernels in order of preference."""
+    return (CpuPointwise(), CpuIm2colGemm())
+
+
+def by_name(name: str) -> Kernel[Any]:
+    """Find one kernel.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    """
+    for kernel in kernels():
+        if kernel.name == name:
+            return kernel
+    names = ", ".join(kernel.name for kernel in kernels())
+    raise ValueError(f"kernel must be one of {names}, got {name!r}")

@@ -1,0 +1,38 @@
+"""The few environment variables, read when they are needed; ``gpuconv env`` shows them all."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Final
+
+VARIABLES: Final = {
+    "GPUCONV_LOG": "comma-separated topics to print on standard error: plan",
+    "GPUCONV_KERNEL": "name of the one kernel to use",
+    "GPUCONV_CONFIG": "its parameters, as name=value,…",
+    "GPUCONV_THREADS": "CPU threads (default: what BLAS would use, at most the processors allowed)",
+}
+TOPICS: Final = ("plan",)
+
+
+def read(name: str) -> str | None:
+    """The variable's value, or None where it is unset or empty."""
+    assert name in VARIABLES
+    return os.environ.get(name) or None
+
+
+def threads() -> int | None:
+    """GPUCONV_THREADS as a number of at least 1, or None."""
+    value = read("GPUCONV_THREADS")
+    if value is None:
+        return None
+    if not value.isdecimal() or not 1 <= int(value) <= 4096:
+        raise ValueError(f"GPUCONV_THREADS must be an integer from 1 to 4096, got {value!r}")
+    return int(value)
+
+
+def log(topic: str, message: str) -> None:
+    """Print one line when GPUCONV_LOG names the topic."""
+    wanted = read("GPUCONV_LOG")
+    if wanted is not None and topic in wanted.split(","):
+        print(f"gpuconv {topic}: {message}", file=sys.stderr)

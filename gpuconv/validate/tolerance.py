@@ -1,0 +1,109 @@
+"""How far a result may be from the oracle.
+
+With K the number of products summed, u the unit roundoff of the result's type and of the accumulator
+(float32's for 16-bit inputs)::
+
+    |y − ref| ≤ u_out·|ref| + u_acc·(8 + 4·√K)·Σ|a||b| + smallest subnormal
+
+Good implementations reach about a quarter of it; TF32 rounding or float16 accumulation break it by orders
+of magnitude. Integer data whose sums are exact in the accumulator must come out exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuconv.problem import ConvProblem
+from gpuconv.validate import reference
+
+UNIT_ROUNDOFF: Final = {"f16": 2.0**-11, "bf16": 2.0**-8, "f32": 2.0**-24, "f64": 2.0**-53}
+SMALLEST_SUBNORMAL: Final = {"f16": 2.0**-24, "bf16": 2.0**-133, "f32": 2.0**-149, "f64": 2.0**-1074}
+
+#: Above this many multiply-adds a problem is checked at sampled points.
+WHOLE_UP_TO: Final = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a result compares to the oracle.
+
+    Attributes
+    ----------
+    error_over_bound : float
+        Largest error as a share of what is allowed; the result is right when it is at most 1.
+    worst : tuple of int
+        Where that is, in the result.
+    checked, total : int
+        Elements compared, and elements there are.
+    """
+
+    error_over_bound: float
+    worst: tuple[int, ...]
+    checked: int
+    total: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether every checked element lies within the bound."""
+        return self.error_over_bound <= 1
+
+
+def bound(problem: ConvProblem, ref: NDArray[np.float64], magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Largest error allowed for each element.
+
+    Parameters
+    ----------
+    problem : ConvProblem
+        Gives the dtype and the number of products summed.
+    ref : array of float64
+        The exact result, before the activation.
+    magnitude : array of float64
+        The same sum over absolute values, bias and residual included: Σ|a||b|.
+    """
+    accumulator = "f64" if problem.dtype == "f64" else "f32"
+    factor = 8 + 4 * sqrt(problem.gemm_mnk[2])
+    rounded = UNIT_ROUNDOFF[problem.dtype] * np.abs(ref)
+    return rounded + UNIT_ROUNDOFF[accumulator] * factor * magnitude + SMALLEST_SUBNORMAL[problem.dtype]
+
+
+def judge(problem: ConvProblem, result: Any, a: Any, b: Any, *, bias: Any = None, residual: Any = None) -> Verdict:
+    """Compare a result with the oracle: whole, or at sampled points above `WHOLE_UP_TO` multiply-adds.
+
+    Parameters
+    ----------
+    problem : ConvProblem
+        What was computed, `relu` included.
+    result : array
+        What came out; finite inputs are assumed, so NaN or infinity is an error without limit.
+    a, b, bias, residual : array
+        What went in.
+    """
+    if result.shape != problem.operand_shapes[2]:
+        raise ValueError(f"result has shape {result.shape}, {problem} gives {problem.operand_shapes[2]}")
+    inputs: dict[str, Any] = {"a": a, "b": b, "bias": bias, "residual": residual}
+    absolute = {name: None if array is None else np.abs(array) for name, array in inputs.items()}
+    points = None
+    if problem.flops > 2 * WHOLE_UP_TO:
+        points = reference.sample_points(problem)
+        ref = reference.evaluate_at(problem, points=points, **inputs)
+        magnitude = reference.evaluate_at(problem, points=points, **absolute)
+        got = result[tuple(points)]
+    else:
+        ref = reference.evaluate(problem, **inputs)
+        magnitude = reference.evaluate(problem, **absolute)
+        got = result
+    if ref.size == 0:
+        return Verdict(0.0, (), 0, result.size)
+    allowed = bound(problem, ref, magnitude)
+    if problem.relu:
+        ref = np.maximum(ref, 0)
+    share = np.abs(got.astype(np.float64) - ref) / allowed
+    share = np.where(np.isnan(share), np.inf, share)
+    at = int(np.argmax(share))
+    worst = np.unravel_index(at, share.shape) if points is None else points[:, at]
+    return Verdict(float(share.flat[at]), tuple(int(index) for index in worst), ref.size, result.size)
