@@ -1,5 +1,62 @@
-"""2-D convolution for CuPy and NumPy."""
+"""2-D convolution for CuPy and NumPy: raw CUDA kernels, tuned for each shape, with a NumPy fallback.
+
+Arrays go in, an array of the same kind comes out. Importing this touches no GPU library, compiles nothing
+and creates no file; each name below is loaded when it is first used.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from gpuconv.api import conv2d, conv2d_bias_grad, conv2d_input_grad, conv2d_weight_grad
+    from gpuconv.arithmetic import (
+        ReceptiveField,
+        flops,
+        min_bytes,
+        output_shape,
+        parameter_count,
+        receptive_field,
+    )
+    from gpuconv.errors import UnsupportedProblem
+    from gpuconv.problem import ConvProblem
+
+__all__ = [
+    "ConvProblem",
+    "ReceptiveField",
+    "UnsupportedProblem",
+    "conv2d",
+    "conv2d_bias_grad",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "flops",
+    "min_bytes",
+    "output_shape",
+    "parameter_count",
+    "receptive_field",
+]
+
+_HOME = {
+    **dict.fromkeys(("conv2d", "conv2d_bias_grad", "conv2d_input_grad", "conv2d_weight_grad"), "api"),
+    **dict.fromkeys(
+        ("ReceptiveField", "flops", "min_bytes", "output_shape", "parameter_count", "receptive_field"),
+        "arithmetic",
+    ),
+    "ConvProblem": "problem",
+    "UnsupportedProblem": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'gpuconv' has no attribute {name!r}")
+    value = getattr(import_module(f"gpuconv.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -66,13 +66,13 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def shape4(name: str, value: Any, minimum: int = 1) -> tuple[int, int, int, int]:
-    """Four integers, each at least `minimum` except the first of an input (a batch may be empty)."""
+def shape4(name: str, value: Any) -> tuple[int, int, int, int]:
+    """Four integers, none negative."""
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"{name} must be a tuple of four integers, got {show(value)}")
     if len(value) != 4:
         raise ValueError(f"{name} must have four dimensions, got {len(value)}: {show(value)}")
-    a, b, c, d = (integer(f"{name}[{axis}]", size, minimum) for axis, size in enumerate(value))
+    a, b, c, d = (integer(f"{name}[{axis}]", size, 0) for axis, size in enumerate(value))
     return a, b, c, d
 
 

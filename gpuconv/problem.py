@@ -94,30 +94,20 @@ class ConvProblem:
     relu: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("op", self.op, OPS),
-            ("layout", self.layout, LAYOUTS),
-            ("weights", self.weights, ("", *WEIGHTS)),
-            ("dtype", self.dtype, tuple(DTYPES)),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(filter(None, allowed))}, got {show(value)}")
+        words = {"op": OPS, "layout": LAYOUTS, "weights": ("", *WEIGHTS), "dtype": tuple(DTYPES)}
+        for name, allowed in {**words, "precision": PRECISIONS}.items():
+            if getattr(self, name) not in allowed:
+                options = ", ".join(filter(None, allowed))
+                raise ValueError(f"{name} must be one of {options}, got {show(getattr(self, name))}")
         if not self.weights:
             object.__setattr__(self, "weights", DEFAULT_WEIGHTS[self.layout])
-        sizes = {name: getattr(self, name) for name in ("C", "H", "W", "K", "R", "S", "groups")}
-        sizes |= {"stride": min(self.stride), "dilation": min(self.dilation)}
-        for name, value in sizes.items():
-            if not 1 <= value:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        for name, value in (("N", self.N), ("padding", min(map(min, self.padding)))):
-            if not 0 <= value:
-                raise ValueError(f"{name} must be at least 0, got {value}")
-        largest = {**sizes, "N": self.N, "stride": max(self.stride), "dilation": max(self.dilation)}
-        largest["padding"] = max(map(max, self.padding))
-        for name, value in largest.items():
-            if value > LIMIT:
-                raise ValueError(f"{name} must be at most {LIMIT}, got {value}")
+        sizes = {name: (getattr(self, name),) for name in ("C", "H", "W", "K", "R", "S", "groups")}
+        sizes |= {"stride": self.stride, "dilation": self.dilation}
+        sizes |= {"N": (self.N,), "padding": self.padding[0] + self.padding[1]}
+        for name, values in sizes.items():
+            least = 0 if name in ("N", "padding") else 1
+            if not least <= min(values) <= max(values) <= LIMIT:
+                raise ValueError(f"{name} must be from {least} to {LIMIT}, got {show(getattr(self, name))}")
         for name, channels in (("C", self.C), ("K", self.K)):
             if channels % self.groups:
                 raise ValueError(f"groups must divide {name}={channels}, got {self.groups}")
@@ -131,7 +121,10 @@ class ConvProblem:
                 )
         for name, shape in (("input", self.x_shape), ("weight", self.w_shape), ("output", self.y_shape)):
             if prod(shape) * ITEMSIZE[self.dtype] >= 2**63:
-                raise ValueError(f"the {name} of shape {shape} does not fit into 64-bit addresses")
+                raise ValueError(
+                    f"the {name} of shape {shape} with padding {self.padding} "
+                    "does not fit into 64-bit addresses"
+                )
         if self.precision.startswith("tf32") and self.dtype != "f32":
             raise ValueError(f"precision {self.precision!r} goes with float32 only, got dtype {self.dtype!r}")
         if self.op == "wgrad" and (self.bias or self.residual or self.relu):

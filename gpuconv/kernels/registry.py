@@ -6,13 +6,14 @@ from functools import cache
 from typing import Any
 
 from gpuconv.kernels.base import Kernel
+from gpuconv.kernels.cpu.depthwise import CpuDepthwiseBanded, CpuDepthwiseTaps
 from gpuconv.kernels.cpu.im2col_gemm import CpuIm2colGemm, CpuPointwise
 
 
 @cache
 def kernels() -> tuple[Kernel[Any], ...]:
     """All kernels in order of preference."""
-    return (CpuPointwise(), CpuIm2colGemm())
+    return (CpuPointwise(), CpuDepthwiseTaps(), CpuDepthwiseBanded(), CpuIm2colGemm())
 
 
 def by_name(name: str) -> Kernel[Any]:

@@ -145,7 +145,7 @@ def sample_points(problem: ConvProblem, count: int = 4096, seed: int = 0) -> NDA
     points = np.stack([rng.integers(0, size, count) for size in shape])
     # half of them have some axes moved to an end or beside a likely tile border
     for axis, size in enumerate(shape):
-        tiles = [np.arange(tile, size, tile) + [[-1], [0]] for tile in (32, 128)]
+        tiles = [np.add.outer((-1, 0), np.arange(tile, size, tile)) for tile in (32, 128)]
         border = np.concatenate([[0, size - 1], *tiles], axis=None)
         moved = rng.random(count // 2) < 0.5
         points[axis, : count // 2][moved] = rng.choice(border, moved.sum())

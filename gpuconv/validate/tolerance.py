@@ -53,7 +53,9 @@ class Verdict:
         return self.error_over_bound <= 1
 
 
-def bound(problem: ConvProblem, ref: NDArray[np.float64], magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
+def bound(
+    problem: ConvProblem, ref: NDArray[np.float64], magnitude: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Largest error allowed for each element.
 
     Parameters
@@ -71,7 +73,9 @@ def bound(problem: ConvProblem, ref: NDArray[np.float64], magnitude: NDArray[np.
     return rounded + UNIT_ROUNDOFF[accumulator] * factor * magnitude + SMALLEST_SUBNORMAL[problem.dtype]
 
 
-def judge(problem: ConvProblem, result: Any, a: Any, b: Any, *, bias: Any = None, residual: Any = None) -> Verdict:
+def judge(
+    problem: ConvProblem, result: Any, a: Any, b: Any, *, bias: Any = None, residual: Any = None
+) -> Verdict:
     """Compare a result with the oracle: whole, or at sampled points above `WHOLE_UP_TO` multiply-adds.
 
     Parameters

@@ -70,28 +70,24 @@ def source_range(axis: Axis, rows: tuple[int, int]) -> tuple[int, int]:
     return low, max(low, min(high, axis.size))
 
 
-def source_pixels(one: Correlation, block: Block) -> int:
-    """Cells of one channel, over a block's images, that lie in the box it touches."""
-    high, wide = source_range(one.rows, block.rows), source_range(one.columns, block.columns)
-    return _length(block.images) * _length(high) * _length(wide)
+def touched(
+    one: Correlation, rows: tuple[int, int], columns: tuple[int, int]
+) -> tuple[slice, slice, Correlation]:
+    """The box of the source that a block touches, and the pass that reads a copy of that box.
 
-
-def converted(
-    one: Correlation, block: Block, source: Any, scratch: Scratch, piece: int
-) -> tuple[Any, Correlation]:
-    """The box of the source that a block touches, in the scratch's dtype, and the pass that reads it there.
-
-    Converting once here is cheaper than once for every tap.
+    Converting a box once is cheaper than converting what every tap sees.
     """
-    (top, bottom), (left, right) = (
-        source_range(one.rows, block.rows),
-        source_range(one.columns, block.columns),
+    high, wide = source_range(one.rows, rows), source_range(one.columns, columns)
+    inner = Correlation(
+        replace(one.rows, offset=one.rows.offset - high[0], size=_length(high)),
+        replace(one.columns, offset=one.columns.offset - wide[0], size=_length(wide)),
     )
-    seen = source[..., top:bottom, left:right]
-    box = scratch.take(piece, *seen.shape)
-    box[...] = seen
-    rows = replace(one.rows, offset=one.rows.offset - top, size=bottom - top)
-    return box, Correlation(rows, replace(one.columns, offset=one.columns.offset - left, size=right - left))
+    return slice(*high), slice(*wide), inner
+
+
+def touched_pixels(one: Correlation, rows: tuple[int, int], columns: tuple[int, int]) -> int:
+    """Cells of one channel in that box."""
+    return _length(source_range(one.rows, rows)) * _length(source_range(one.columns, columns))
 
 
 def plain(array: Any, dtype: np.dtype[Any]) -> bool:
@@ -111,11 +107,16 @@ def in_place(
     """
     if one.rows.taps * one.columns.taps != 1 or source.dtype != dtype or not source.flags.aligned:
         return None
-    (top, bottom, y), (left, right, x) = one.rows.inside(0, *block.rows), one.columns.inside(0, *block.columns)
+    (top, bottom, y), (left, right, x) = (
+        one.rows.inside(0, *block.rows),
+        one.columns.inside(0, *block.columns),
+    )
     if (top, bottom) != block.rows or (left, right) != block.columns:
         return None
     down, along = one.rows.stride, one.columns.stride
-    seen = source[..., y : y + (bottom - top - 1) * down + 1 : down, x : x + (right - left - 1) * along + 1 : along]
+    seen = source[
+        ..., y : y + (bottom - top - 1) * down + 1 : down, x : x + (right - left - 1) * along + 1 : along
+    ]
     images, groups, channels, height, width = seen.shape
     by_image, by_group, by_channel, by_row, by_column = seen.strides
     count, by_pixel = 1, dtype.itemsize
@@ -172,7 +173,10 @@ def patches(
     if view is not None:
         return view
     if source.dtype != scratch.dtype:
-        source, one = converted(one, block, source, scratch, pieces[1])
+        high, wide, one = touched(one, block.rows, block.columns)
+        seen = source[..., high, wide]
+        source = scratch.take(pieces[1], *seen.shape)
+        source[...] = seen
     n, g, c = source.shape[:3]
     m, q, r, s = _length(block.rows), _length(block.columns), one.rows.taps, one.columns.taps
     if channels_first:
@@ -231,6 +235,35 @@ def finish(p: ConvProblem, values: Any, bias: Any, residual: Any) -> None:
         np.add(values, residual.astype(values.dtype, copy=False), out=values)
     if p.relu:
         np.maximum(values, 0, out=values)
+
+
+def fill(p: ConvProblem, result: Any, bias: Any, residual: Any) -> None:
+    """Write a result that no tap reaches: zero, plus bias and residual. Row by row, to take no memory.
+
+    Parameters
+    ----------
+    result, residual : array (images, groups, channels, rows, columns)
+    bias : array (groups, channels, 1, 1, 1)
+    """
+    if bias is None and residual is None:
+        result[...] = 0
+        return
+    for n in range(result.shape[0]):
+        for y in range(result.shape[3]):
+            target = result[n : n + 1, :, :, y : y + 1].transpose(1, 2, 0, 3, 4)
+            values = np.zeros(target.shape, accumulator(p))
+            also = residual
+            if residual is not None:
+                also = residual[n : n + 1, :, :, y : y + 1].transpose(1, 2, 0, 3, 4)
+            finish(p, values, bias, also)
+            target[...] = values
+
+
+def cells(array: Any, one: Correlation, block: Block) -> Any:
+    """The block's part of a result as (groups, channels, images, rows, columns)."""
+    images, groups, channels = slice(*block.images), slice(*block.groups), slice(*block.channels)
+    written = array[images, groups, channels, one.rows.write, one.columns.write]
+    return written[..., slice(*block.rows), slice(*block.columns)].transpose(1, 2, 0, 3, 4)
 
 
 def workers(threads: int, count: int, scratch_bytes: int) -> int:

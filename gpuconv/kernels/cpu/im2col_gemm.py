@@ -20,7 +20,7 @@ from gpuconv.kernels.cpu.weight_gradient import WeightGradient
 from gpuconv.plan import Plan
 from gpuconv.problem import ConvProblem
 
-_BLOCK_KIB: Final = (256, 512, 1024, 2048, 4096, 8192)
+_BLOCK_KIB: Final = (512, 1024, 2048, 4096, 8192, 16384)
 _SPLITS: Final = (1, 2, 4, 8)
 #: Multiply-adds below which one more block costs more than a second thread gains.
 _WORTH_A_BLOCK: Final = 1_000_000
@@ -82,7 +82,7 @@ class CpuIm2colGemm(Kernel[Im2colConfig]):
             splits = min(enough, p.groups if p.groups > 1 else max(1, p.C // 16))
             return Im2colConfig(2048, splits, max(1, enough // splits))
         patch_bytes = m * depth * p.groups * blocks.accumulator(p).itemsize
-        kib = next((kib for kib in (2048, 1024, 512) if patch_bytes >= enough * kib * 1024), 512)
+        kib = next((kib for kib in (4096, 2048) if patch_bytes >= enough * kib * 1024), 1024)
         made = max(p.N, -(-patch_bytes // (kib * 1024)))
         splits = min(-(-enough // max(1, made)), self._parts(p))
         return Im2colConfig(kib, splits)

@@ -80,7 +80,7 @@ class PatchProduct:
                 self._block(call, index, block, mine)
 
         if not self.whole:
-            self._fill(call)
+            blocks.fill(p, call.result, call.bias, call.residual)
         with blas.single_threaded():
             threads.run(task, len(self.work), scratch)
 
@@ -101,11 +101,11 @@ class PatchProduct:
                 sums = scratch.take(_SUMS, count, block.pixels, width)
             np.matmul(patches, matrix[groups, :, channels], out=sums)
             sums = sums.transpose(0, 2, 1)
-        target = _cells(call.result, one, block)
+        target = blocks.cells(call.result, one, block)
         values = target if written else sums.reshape(target.shape)
         if call.bias is not None or call.residual is not None or self.p.relu:
             bias = None if call.bias is None else call.bias[groups, channels]
-            residual = None if call.residual is None else _cells(call.residual, one, block)
+            residual = None if call.residual is None else blocks.cells(call.residual, one, block)
             blocks.finish(self.p, values, bias, residual)
         if not written:
             target[...] = values
@@ -124,7 +124,7 @@ class PatchProduct:
 
     def _place(self, block: Block, out: Any) -> Any:
         """The block's part of a contiguous output, shaped as the product, or None if it is no matrix."""
-        n, (i, m), j = block.images[0], block.rows, block.columns[0]
+        n, i, j = block.images[0], block.rows[0], block.columns[0]
         pixels, groups, channels = self.height * self.width, slice(*block.groups), slice(*block.channels)
         first = i * self.width + j
         if self.channels_first:
@@ -135,21 +135,6 @@ class PatchProduct:
         first += n * pixels
         rows = out.reshape(self.p.N * pixels, self.p.groups, self.outputs)
         return rows[first : first + block.pixels, groups, channels].transpose(1, 0, 2)
-
-    def _fill(self, call: _Call) -> None:
-        """Write what no pass writes: results that no tap reaches are zero, plus bias and residual."""
-        if call.bias is None and call.residual is None:
-            call.result[...] = 0
-            return
-        for n in range(self.p.N):
-            for y in range(self.height):
-                target = call.result[n : n + 1, :, :, y : y + 1].transpose(1, 2, 0, 3, 4)
-                values = np.zeros(target.shape, self.dtype)
-                residual = call.residual
-                if residual is not None:
-                    residual = residual[n : n + 1, :, :, y : y + 1].transpose(1, 2, 0, 3, 4)
-                blocks.finish(self.p, values, call.bias, residual)
-                target[...] = values
 
     def _blocks(self, one: Correlation, block_bytes: int, splits: int) -> list[Block]:
         groups, depth = self.p.groups, self.inputs * one.rows.taps * one.columns.taps
@@ -174,17 +159,11 @@ class PatchProduct:
         patches = sums = source = 0
         for index, block in self.work:
             one = self.passes[index]
-            groups = block.groups[1] - block.groups[0]
+            groups, images = block.groups[1] - block.groups[0], block.images[1] - block.images[0]
+            box = block.rows, block.columns
             depth = self.inputs * one.rows.taps * one.columns.taps
             patches = max(patches, groups * depth * block.pixels)
             sums = max(sums, groups * (block.channels[1] - block.channels[0]) * block.pixels)
             if self.p.dtype in ("f16", "bf16"):
-                source = max(source, groups * self.inputs * blocks.source_pixels(one, block))
+                source = max(source, groups * self.inputs * images * blocks.touched_pixels(one, *box))
         return patches, sums, source
-
-
-def _cells(array: Any, one: Correlation, block: Block) -> Any:
-    """The block's part of a result as (groups, channels, images, rows, columns)."""
-    images, groups, channels = slice(*block.images), slice(*block.groups), slice(*block.channels)
-    written = array[images, groups, channels, one.rows.write, one.columns.write]
-    return written[..., slice(*block.rows), slice(*block.columns)].transpose(1, 2, 0, 3, 4)

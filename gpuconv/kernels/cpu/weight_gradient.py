@@ -24,9 +24,7 @@ _PATCHES, _PRODUCT, _SOURCE, _GRADS = range(4)
 class WeightGradient:
     """wgrad of one problem, cut into blocks of about `block_bytes`, `splits` channel parts and `lanes`."""
 
-    def __init__(
-        self, p: ConvProblem, *, block_bytes: int, splits: int, lanes: int, threads: int
-    ) -> None:
+    def __init__(self, p: ConvProblem, *, block_bytes: int, splits: int, lanes: int, threads: int) -> None:
         self.p = p
         self.dtype = blocks.accumulator(p)
         self.channels_first = p.layout == "nchw"
@@ -95,7 +93,11 @@ class WeightGradient:
         seen = source[images, groups, channels]
         patches = blocks.patches(self.pass_, block, seen, scratch, (_PATCHES, _SOURCE), self.channels_first)
         grad = grads[images, groups, :, slice(*block.rows), slice(*block.columns)]
-        dy = scratch.take(_GRADS, g, k, n, m, q) if self.channels_first else scratch.take(_GRADS, g, n, m, q, k)
+        dy = (
+            scratch.take(_GRADS, g, k, n, m, q)
+            if self.channels_first
+            else scratch.take(_GRADS, g, n, m, q, k)
+        )
         order = (1, 2, 0, 3, 4) if self.channels_first else (1, 0, 3, 4, 2)
         dy[...] = grad.transpose(order)
         if self.channels_first:
@@ -121,5 +123,6 @@ class WeightGradient:
                 product = max(product, groups * self.outputs * depth)
                 grads = max(grads, groups * self.outputs * block.pixels)
                 if self.p.dtype in ("f16", "bf16"):
-                    source = max(source, groups * inputs * blocks.source_pixels(self.pass_, block))
+                    box = blocks.touched_pixels(self.pass_, block.rows, block.columns)
+                    source = max(source, groups * inputs * (block.images[1] - block.images[0]) * box)
         return patches, product, source, grads

@@ -1,0 +1,21 @@
+"""``python -m gpuconv`` and the ``gpuconv`` command, also from a bare checkout."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line, or say in one line what it needs."""
+    try:
+        import click  # noqa: F401
+        import rich  # noqa: F401
+    except ImportError as error:
+        sys.exit(f"gpuconv: the command line needs {error.name}: pip install 'gpuconv[cli]'")
+    from gpuconv.cli.main import cli
+
+    cli(prog_name="gpuconv")
+
+
+if __name__ == "__main__":
+    main()

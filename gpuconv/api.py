@@ -1,0 +1,269 @@
+"""The public door: arrays in, arrays out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpuconv import arguments
+from gpuconv.backend import arrays
+from gpuconv.calls import Call, run
+from gpuconv.errors import Reject, UnsupportedProblem
+from gpuconv.options import Options
+
+
+def conv2d(
+    x: Any,
+    w: Any,
+    bias: Any = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    data_format: str = "NCHW",
+    weight_format: str | None = None,
+    residual: Any = None,
+    activation: str | None = None,
+    precision: str = "ieee",
+    out: Any = None,
+    tune: bool | None = None,
+) -> Any:
+    """Convolve a batch of images with a bank of filters (cross-correlation, as deep learning has it).
+
+    Computes ``activation(conv(x, w) + bias + residual)`` in the accumulator's type and rounds once. float16
+    and bfloat16 accumulate in float32. The same call gives the same bits on every run, whatever the number
+    of threads.
+
+    Parameters
+    ----------
+    x : array (N, C, H, W), or (N, H, W, C) for NHWC
+        Images: NumPy or CUDA array of float16, bfloat16 (ml_dtypes), float32 or float64, in any memory layout.
+    w : array (K, C/groups, R, S), or as `weight_format` says
+        Filters, of x's dtype and device.
+    bias : array (K,), optional
+        Added to every pixel of an output channel.
+    stride : int or (int, int)
+        Cells between neighbouring windows, vertical and horizontal.
+    padding : int, (int, int), ((top, bottom), (left, right)) or str
+        Zero cells around x. ``"same"``: ⌈H/stride⌉ outputs, the odd cell at the bottom and right, as
+        TensorFlow has it at every stride; ``"same_lower"``: the odd cell at the top and left; ``"valid"``: none.
+    dilation : int or (int, int)
+        Cells between neighbouring taps.
+    groups : int
+        Divides C and K; channels are cut into that many independent convolutions. ``groups=C`` is depthwise.
+    data_format : {"NCHW", "NHWC"}
+        Order of x's, residual's and the result's axes.
+    weight_format : {"OIHW", "HWIO", "OHWI"}, optional
+        Order of w's axes; by default OIHW with NCHW and HWIO with NHWC. I counts C/groups.
+    residual : array of the result's shape, optional
+        Added before the activation.
+    activation : {None, "relu"}
+        Applied last; NaN stays NaN.
+    precision : {"ieee", "tf32", "tf32x3", "relaxed"}
+        How products may be rounded where hardware offers it; the tf32 kinds go with float32 only. The CPU
+        computes all of them as ieee.
+    out : array of the result's shape, optional
+        Written and returned instead of a new array; any strides, no overlap with an input. A call that
+        raises on its arguments leaves it untouched; an interrupt may leave it half-written.
+    tune : {None, False}
+        Reserved for the autotuner; True is refused until there is one.
+
+    Returns
+    -------
+    array (N, K, P, Q), or (N, P, Q, K) for NHWC
+        P = ⌊(H + top + bottom − dilation·(R−1) − 1) / stride⌋ + 1, Q alike.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a wrong argument, before anything is computed; the message names it and what is allowed.
+    UnsupportedProblem
+        If no kernel runs this problem on x's device.
+
+    Notes
+    -----
+    The definition is that of TensorFlow's ``tf.nn.conv2d`` and PyTorch's ``torch.nn.functional.conv2d``. The
+    error bound is stated in `gpuconv.validate.tolerance`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpuconv import conv2d
+    >>> x = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8]], "float32")
+    >>> w = np.array([[0, 1], [2, 3]], "float32")
+    >>> conv2d(x[None, None], w[None, None])[0, 0]
+    array([[19., 25.],
+           [37., 43.]], dtype=float32)
+    """
+    call = Call("fprop", {"x": x, "w": w}, bias, residual, activation, out, tune)
+    return run(call, Options(stride, padding, dilation, groups, data_format, weight_format, precision))
+
+
+def conv2d_input_grad(
+    input_shape: tuple[int, int, int, int],
+    w: Any,
+    grad_out: Any,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    data_format: str = "NCHW",
+    weight_format: str | None = None,
+    precision: str = "ieee",
+    out: Any = None,
+    tune: bool | None = None,
+) -> Any:
+    """Gradient of `conv2d` with respect to its input, given the gradient to its output.
+
+    Parameters
+    ----------
+    input_shape : (int, int, int, int)
+        Shape of the forward input, in `data_format`.
+    w : array (K, C/groups, R, S), or as `weight_format` says
+        Filters of the forward convolution.
+    grad_out : array (N, K, P, Q), or (N, P, Q, K) for NHWC
+        Gradient to the output, of w's dtype and device.
+    stride, padding, dilation, groups, data_format, weight_format, precision, tune
+        As in the forward call, see `conv2d`.
+    out : array of `input_shape`, optional
+        Written and returned instead of a new array, as in `conv2d`.
+
+    Returns
+    -------
+    array of `input_shape`
+        In grad_out's dtype.
+
+    Raises
+    ------
+    TypeError, ValueError, UnsupportedProblem
+        As for `conv2d`; also if grad_out's shape is not the forward output's.
+
+    Notes
+    -----
+    The same as ``torch.nn.grad.conv2d_input`` and ``tf.raw_ops.Conv2DBackpropInput``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpuconv import conv2d_input_grad
+    >>> w = np.array([[0, 1], [2, 3]], "float32")[None, None]
+    >>> conv2d_input_grad((1, 1, 3, 3), w, np.ones((1, 1, 2, 2), "float32"))[0, 0]
+    array([[0., 1., 1.],
+           [2., 6., 4.],
+           [2., 5., 3.]], dtype=float32)
+    """
+    call = Call("dgrad", {"w": w, "grad_out": grad_out}, out=out, tune=tune, input_shape=input_shape)
+    return run(call, Options(stride, padding, dilation, groups, data_format, weight_format, precision))
+
+
+def conv2d_weight_grad(
+    x: Any,
+    weight_shape: tuple[int, int, int, int],
+    grad_out: Any,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    data_format: str = "NCHW",
+    weight_format: str | None = None,
+    precision: str = "ieee",
+    out: Any = None,
+    tune: bool | None = None,
+) -> Any:
+    """Gradient of `conv2d` with respect to its filters, given the gradient to its output.
+
+    Parameters
+    ----------
+    x : array (N, C, H, W), or (N, H, W, C) for NHWC
+        Input of the forward convolution.
+    weight_shape : (int, int, int, int)
+        Shape of the forward filters, in `weight_format`.
+    grad_out : array (N, K, P, Q), or (N, P, Q, K) for NHWC
+        Gradient to the output, of x's dtype and device.
+    stride, padding, dilation, groups, data_format, weight_format, precision, tune
+        As in the forward call, see `conv2d`.
+    out : array of `weight_shape`, optional
+        Written and returned instead of a new array, as in `conv2d`.
+
+    Returns
+    -------
+    array of `weight_shape`
+        In x's dtype; zeros for an empty batch.
+
+    Raises
+    ------
+    TypeError, ValueError, UnsupportedProblem
+        As for `conv2d`; also if grad_out's shape is not the forward output's.
+
+    Notes
+    -----
+    The same as ``torch.nn.grad.conv2d_weight`` and ``tf.raw_ops.Conv2DBackpropFilter``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpuconv import conv2d_weight_grad
+    >>> x = np.arange(9, dtype="float32").reshape(1, 1, 3, 3)
+    >>> conv2d_weight_grad(x, (1, 1, 2, 2), np.ones((1, 1, 2, 2), "float32"))[0, 0]
+    array([[ 8., 12.],
+           [20., 24.]], dtype=float32)
+    """
+    call = Call("wgrad", {"x": x, "grad_out": grad_out}, out=out, tune=tune, weight_shape=weight_shape)
+    return run(call, Options(stride, padding, dilation, groups, data_format, weight_format, precision))
+
+
+def conv2d_bias_grad(grad_out: Any, *, data_format: str = "NCHW") -> Any:
+    """Gradient of `conv2d` with respect to its bias: the sum over images and pixels.
+
+    Parameters
+    ----------
+    grad_out : array (N, K, P, Q), or (N, P, Q, K) for NHWC
+        Gradient to the output.
+    data_format : {"NCHW", "NHWC"}
+        Order of its axes.
+
+    Returns
+    -------
+    array (K,)
+        In grad_out's dtype, summed in float64 and rounded once; zeros for an empty batch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a wrong argument.
+    UnsupportedProblem
+        For a CUDA array: no kernel sums those yet.
+
+    Notes
+    -----
+    The same as ``tf.raw_ops.BiasAddGrad``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gpuconv import conv2d_bias_grad
+    >>> conv2d_bias_grad(np.ones((2, 3, 4, 4), "float32"))
+    array([32., 32., 32.], dtype=float32)
+    """
+    arrays.check_array("grad_out", grad_out)
+    dtype = arrays.dtype_of("grad_out", grad_out)
+    layout, _ = arguments.layouts(data_format, None)
+    shape = arrays.shape_of(grad_out)
+    if len(shape) != 4:
+        raise ValueError(f"grad_out must have four dimensions {tuple(data_format)}, got shape {shape}")
+    if not isinstance(grad_out, np.ndarray):
+        text = "x".join(map(str, shape))
+        raise UnsupportedProblem(
+            f"bgrad of {text} {layout} {dtype}",
+            str(arrays.device_of(grad_out)),
+            (Reject("cpu", "runs on the CPU only"),),
+        )
+    with np.errstate(all="ignore"):  # NaN and overflow are results here, not accidents
+        total = arrays.native(grad_out).sum(
+            axis=tuple(i for i in range(4) if layout[i] != "c"), dtype=np.float64
+        )
+        return total.astype(arrays.native(grad_out).dtype)

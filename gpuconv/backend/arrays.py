@@ -1,0 +1,98 @@
+"""What an argument is: a NumPy array, an array on a device, or neither; no GPU library is imported for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpuconv.backend import device
+from gpuconv.backend.device import Device
+from gpuconv.problem import DTYPES
+
+#: Candidates tried before two interleaved views count as overlapping.
+_OVERLAP_WORK = 10_000
+_SHORT = {name: short for short, name in DTYPES.items()}
+
+
+def check_array(name: str, array: Any) -> None:
+    """Raise ``TypeError`` unless `array` is a NumPy array or an array on a CUDA device."""
+    if isinstance(array, np.ndarray):
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(
+                f"{name} must not be masked: a convolution has no mask; fill it first, {name}.filled(0)"
+            )
+        return
+    if hasattr(array, "__cuda_array_interface__"):
+        return
+    kind = f"{type(array).__module__}.{type(array).__qualname__}".removeprefix("builtins.")
+    raise TypeError(f"{name} must be a NumPy array or a CUDA array, got {kind}")
+
+
+def device_of(array: Any) -> Device:
+    """Device that a checked array lies on."""
+    if isinstance(array, np.ndarray):
+        return device.cpu()
+    index = getattr(getattr(array, "device", None), "id", None)
+    return device.cuda(index if isinstance(index, int) else 0)
+
+
+def dtype_of(name: str, array: Any) -> str:
+    """Short name of a checked array's dtype, whatever its byte order.
+
+    Raises
+    ------
+    TypeError
+        If it is none of float16, bfloat16, float32 and float64.
+    """
+    dtype = array.dtype if hasattr(array, "dtype") else array.__cuda_array_interface__["typestr"]
+    text = str(np.dtype(dtype).name if isinstance(dtype, (str, np.dtype)) else dtype)
+    short = _SHORT.get(text)
+    if short is None:
+        allowed = ", ".join(DTYPES.values())
+        hint = ""
+        if text.startswith("complex"):
+            hint = f"; convolve {name}.real and {name}.imag apart, convolution is linear"
+        elif text.startswith(("int", "uint", "bool")):
+            hint = f"; {name}.astype('float32') is exact up to 2**24"
+        raise TypeError(f"{name} must have dtype {allowed}, got {text}{hint}")
+    return short
+
+
+def shape_of(array: Any) -> tuple[int, ...]:
+    """Shape of a checked array."""
+    shape = array.shape if hasattr(array, "shape") else array.__cuda_array_interface__["shape"]
+    return tuple(shape)
+
+
+def native(array: Any) -> Any:
+    """The array in this machine's byte order; a copy only if it was swapped."""
+    if isinstance(array, np.ndarray) and not array.dtype.isnative:
+        return array.astype(array.dtype.newbyteorder("="))
+    return array
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: str, where: Device, inputs: dict[str, Any]) -> None:
+    """Raise unless a result of this shape and dtype may be written to `out`."""
+    check_array("out", out)
+    if device_of(out) != where:
+        raise TypeError(f"out must be on {where} like the inputs, it is on {device_of(out)}")
+    if dtype_of("out", out) != dtype:
+        raise TypeError(f"out must have dtype {DTYPES[dtype]} like the inputs, got {out.dtype}")
+    if shape_of(out) != shape:
+        raise ValueError(f"out must have shape {shape}, got {shape_of(out)}")
+    if where.kind == "cpu":
+        if not out.flags.writeable:
+            raise ValueError("out must be writeable, this array is read-only")
+        if any(step == 0 and size > 1 for step, size in zip(out.strides, out.shape, strict=True)):
+            raise ValueError("out must not be broadcast: several of its elements share one address")
+        for name, array in inputs.items():
+            if array is not None and _overlap(out, array):
+                raise ValueError(f"out must not overlap {name}")
+
+
+def _overlap(a: Any, b: Any) -> bool:
+    try:
+        return np.shares_memory(a, b, max_work=_OVERLAP_WORK)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True

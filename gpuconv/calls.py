@@ -1,0 +1,159 @@
+"""From the arguments of one public call to a plan and its arrays.
+
+A call seen before costs one look-up in a table of raw arguments. Any other is checked argument by argument,
+becomes a `ConvProblem`, and finds its plan through `dispatch`; only calls that passed enter the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from gpuconv import arguments, dispatch, settings
+from gpuconv.backend import arrays
+from gpuconv.backend.device import Device
+from gpuconv.options import Options
+from gpuconv.plan import Plan
+from gpuconv.problem import DTYPES, ConvProblem, Op
+
+_plans: dict[tuple[Any, ...], Plan] = {}
+_MOST_PLANS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One public call, as the caller wrote it; `operands` in the order of the signature."""
+
+    op: Op
+    operands: dict[str, Any]
+    bias: Any = None
+    residual: Any = None
+    activation: Any = None
+    out: Any = None
+    tune: Any = None
+    input_shape: Any = None
+    weight_shape: Any = None
+
+
+def run(call: Call, options: Options) -> Any:
+    """Check, find a plan, compute; return the result."""
+    key = _key(call, options)
+    plan = None if key is None else _plans.get(key)
+    if plan is None:
+        plan = _plan(call, options)
+        if key is not None:
+            if len(_plans) >= _MOST_PLANS:
+                _plans.clear()
+            _plans[key] = plan
+    p = plan.problem
+    first, second = call.operands.values()
+    shape, out = p.operand_shapes[2], call.out
+    if out is not None:
+        inputs = {**call.operands, "bias": call.bias, "residual": call.residual}
+        arrays.check_out(out, shape, p.dtype, plan.device, inputs)
+    a, b = (second, first) if call.op == "dgrad" else (first, second)
+    a, b, bias, residual = (arrays.native(array) for array in (a, b, call.bias, call.residual))
+    result = out if out is not None and out.dtype.isnative else np.empty(shape, a.dtype)
+    plan(a, b, result, bias=bias, residual=residual)
+    if out is not None and result is not out:
+        out[...] = result
+        return out
+    return result
+
+
+def _key(call: Call, options: Options) -> tuple[Any, ...] | None:
+    """Everything a plan follows from, as written; None for what only the checks can judge."""
+    if call.tune is not None and call.tune is not False:
+        return None
+    key: list[Any] = [
+        call.op,
+        call.activation,
+        settings.read("GPUCONV_KERNEL"),
+        settings.read("GPUCONV_CONFIG"),
+    ]
+    for array in (*call.operands.values(), call.bias, call.residual):
+        if array is None:
+            key.append(None)
+        elif type(array) is np.ndarray:
+            key += array.shape, array.dtype
+        else:
+            return None
+    key += map(_raw, options)
+    key += _raw(call.input_shape), _raw(call.weight_shape)
+    try:
+        hash(full := tuple(key))
+    except TypeError:
+        return None
+    return full
+
+
+def _raw(value: Any) -> Any:
+    """A value that equals another only if it was written alike: True is not 1, and 1.0 is not either."""
+    kind = type(value)
+    if kind is int or kind is str:
+        return value
+    if kind is tuple or kind is list:
+        return tuple(map(_raw, value))
+    return kind, value
+
+
+def _plan(call: Call, options: Options) -> Plan:
+    problem, where = _checked(call, options)
+    return dispatch.plan_for(problem, where)
+
+
+def _checked(call: Call, options: Options) -> tuple[ConvProblem, Device]:
+    """The problem and device of a call, or the error that says what is wrong with it."""
+    dtype, where = _arrays(call)
+    if call.tune is not None and not isinstance(call.tune, (bool, np.bool_)):
+        raise TypeError(f"tune must be None or False, got {arguments.show(call.tune)}")
+    if call.tune:
+        raise ValueError("tune must be None or False: this version has no autotuner, got True")
+    x, w = _forward_shape(call, "x", "input_shape"), _forward_shape(call, "w", "weight_shape")
+    problem = options.problem(
+        call.op,
+        x,
+        w,
+        dtype,
+        bias=call.bias is not None,
+        residual=call.residual is not None,
+        activation=call.activation,
+    )
+    y_shape = problem.y_shape
+    for name, array, expected in (
+        ("grad_out", call.operands.get("grad_out"), y_shape),
+        ("bias", call.bias, (problem.K,)),
+        ("residual", call.residual, y_shape),
+    ):
+        if array is not None and arrays.shape_of(array) != expected:
+            raise ValueError(f"{name} must have shape {expected}, got {arrays.shape_of(array)}")
+    return problem, where
+
+
+def _arrays(call: Call) -> tuple[str, Device]:
+    """The one dtype and the one device of all arrays."""
+    given = {**call.operands, "bias": call.bias, "residual": call.residual}
+    present = {name: array for name, array in given.items() if array is not None or name in call.operands}
+    for name, array in present.items():
+        arrays.check_array(name, array)
+    (lead, first), *rest = present.items()
+    where, dtype = arrays.device_of(first), arrays.dtype_of(lead, first)
+    for name, array in rest:
+        here = arrays.device_of(array)
+        if here != where:
+            raise TypeError(
+                f"{name} must be on {where} like {lead}, it is on {here}; nothing is copied unasked"
+            )
+        other = arrays.dtype_of(name, array)
+        if other != dtype:
+            raise TypeError(f"{name} must have dtype {DTYPES[dtype]} like {lead}, got {DTYPES[other]}")
+    return dtype, where
+
+
+def _forward_shape(call: Call, array: str, shape: str) -> tuple[str, Any]:
+    """Name and shape of x or w: the array's own, or the argument that stands for it."""
+    if array in call.operands:
+        return array, arrays.shape_of(call.operands[array])
+    return shape, getattr(call, shape)

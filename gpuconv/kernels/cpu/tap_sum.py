@@ -1,0 +1,99 @@
+"""The engine of channels-last depthwise convolution: for each tap, multiply a block of rows and add it."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from gpuconv.backend import threads
+from gpuconv.kernels.cpu import blocks
+from gpuconv.kernels.cpu.blocks import Scratch
+from gpuconv.kernels.cpu.correlation import Correlation, by_group, covers, passes, taps_of
+from gpuconv.problem import ConvProblem
+
+_SUMS, _PRODUCTS, _SOURCE = range(3)
+_Edge = tuple[int, int]
+
+
+class TapSum:
+    """fprop or dgrad of one channels-last depthwise problem, in blocks of about `block_bytes` of sums."""
+
+    def __init__(self, p: ConvProblem, *, block_bytes: int, threads: int) -> None:
+        self.p = p
+        self.dtype = blocks.accumulator(p)
+        self.passes = passes(p)
+        self.whole = covers(p, self.passes)
+        together = max(1, p.N // blocks.ENOUGH_BLOCKS)
+        pixel_bytes = p.C * self.dtype.itemsize
+        self.work = [
+            (one, index, box)
+            for index, one in enumerate(self.passes)
+            for box in blocks.boxes(p.N, one, pixel_bytes, block_bytes, together)
+        ]
+        sums = source = 0
+        for one, _, (images, rows, columns) in self.work:
+            count = (images[1] - images[0]) * p.C
+            sums = max(sums, count * (rows[1] - rows[0]) * (columns[1] - columns[0]))
+            if p.dtype in ("f16", "bf16"):
+                source = max(source, count * blocks.touched_pixels(one, rows, columns))
+        self.sizes = (sums, sums, source)
+        each = sum(self.sizes) * self.dtype.itemsize
+        self.workers = blocks.workers(threads, len(self.work), each)
+        self.workspace_bytes = self.workers * each + prod(p.w_shape) * self.dtype.itemsize
+
+    def run(self, a: Any, b: Any, out: Any, bias: Any, residual: Any) -> None:
+        """Compute (x, w)→y or (dy, w)→dx."""
+        p = self.p
+        if out.size == 0:
+            return
+        taps = [
+            np.ascontiguousarray(taps_of(p, one, b)[:, 0, 0].transpose(1, 2, 0), self.dtype)
+            for one in self.passes
+        ]
+        bias = None if bias is None else bias.astype(self.dtype)
+        scratch = [Scratch(self.sizes, self.dtype) for _ in range(self.workers)]
+
+        def task(i: int, mine: Scratch) -> None:
+            one, index, (images, rows, columns) = self.work[i]
+            with np.errstate(all="ignore"):  # NaN and overflow are results here, not accidents
+                sums = self._sum(one, rows, columns, a[slice(*images)], taps[index], mine)
+                cells = (slice(*images), one.rows.write, one.columns.write)
+                part = (slice(None), slice(*rows), slice(*columns))
+                blocks.finish(p, sums, bias, None if residual is None else residual[cells][part])
+                out[cells][part] = sums
+
+        if not self.whole:
+            spread = None if bias is None else bias.reshape(p.groups, -1, 1, 1, 1)
+            also = None if residual is None else by_group(residual, p.layout, p.groups)
+            blocks.fill(p, by_group(out, p.layout, p.groups), spread, also)
+        threads.run(task, len(self.work), scratch)
+
+    def _sum(
+        self, one: Correlation, rows: _Edge, columns: _Edge, source: Any, taps: Any, scratch: Scratch
+    ) -> Any:
+        """Sum of a block over all taps, as (images, rows, columns, channels)."""
+        if source.dtype != self.dtype:
+            high, wide, one = blocks.touched(one, rows, columns)
+            seen = source[:, high, wide]
+            source = scratch.take(_SOURCE, *seen.shape)
+            source[...] = seen
+        images, channels = source.shape[0], source.shape[3]
+        sums = scratch.take(_SUMS, images, rows[1] - rows[0], columns[1] - columns[0], channels)
+        sums[...] = 0
+        down, along = one.rows.stride, one.columns.stride
+        for r in range(one.rows.taps):
+            top, bottom, y = one.rows.inside(r, *rows)
+            for s in range(one.columns.taps):
+                left, right, x = one.columns.inside(s, *columns)
+                height, width = bottom - top, right - left
+                if not height or not width:
+                    continue
+                seen = source[
+                    :, y : y + (height - 1) * down + 1 : down, x : x + (width - 1) * along + 1 : along
+                ]
+                product = np.multiply(seen, taps[r, s], out=scratch.take(_PRODUCTS, *seen.shape))
+                part = sums[:, top - rows[0] : bottom - rows[0], left - columns[0] : right - columns[0]]
+                np.add(part, product, out=part)
+        return sums
