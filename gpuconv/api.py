@@ -39,7 +39,7 @@ def conv2d(
     Parameters
     ----------
     x : array (N, C, H, W), or (N, H, W, C) for NHWC
-        Images: NumPy or CUDA array of float16, bfloat16 (ml_dtypes), float32 or float64, in any memory layout.
+        Images: NumPy or CUDA array of float16, bfloat16 (ml_dtypes), float32 or float64; any strides.
     w : array (K, C/groups, R, S), or as `weight_format` says
         Filters, of x's dtype and device.
     bias : array (K,), optional
@@ -48,7 +48,8 @@ def conv2d(
         Cells between neighbouring windows, vertical and horizontal.
     padding : int, (int, int), ((top, bottom), (left, right)) or str
         Zero cells around x. ``"same"``: ⌈H/stride⌉ outputs, the odd cell at the bottom and right, as
-        TensorFlow has it at every stride; ``"same_lower"``: the odd cell at the top and left; ``"valid"``: none.
+        TensorFlow has it at every stride; ``"same_lower"``: the odd cell at the top and left;
+        ``"valid"``: none.
     dilation : int or (int, int)
         Cells between neighbouring taps.
     groups : int

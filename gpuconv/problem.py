@@ -101,6 +101,7 @@ class ConvProblem:
                 raise ValueError(f"{name} must be one of {options}, got {show(getattr(self, name))}")
         if not self.weights:
             object.__setattr__(self, "weights", DEFAULT_WEIGHTS[self.layout])
+        sizes: dict[str, tuple[int, ...]]
         sizes = {name: (getattr(self, name),) for name in ("C", "H", "W", "K", "R", "S", "groups")}
         sizes |= {"stride": self.stride, "dilation": self.dilation}
         sizes |= {"N": (self.N,), "padding": self.padding[0] + self.padding[1]}

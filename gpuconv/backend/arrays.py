@@ -84,7 +84,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: str, where: Device, input
     if where.kind == "cpu":
         if not out.flags.writeable:
             raise ValueError("out must be writeable, this array is read-only")
-        if any(step == 0 and size > 1 for step, size in zip(out.strides, out.shape, strict=True)):
+        if out.size and any(step == 0 < n - 1 for step, n in zip(out.strides, out.shape, strict=True)):
             raise ValueError("out must not be broadcast: several of its elements share one address")
         for name, array in inputs.items():
             if array is not None and _overlap(out, array):

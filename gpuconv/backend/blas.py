@@ -1,7 +1,10 @@
 """NumPy's BLAS held at one thread while a plan runs.
 
-BLAS splits a product differently for each thread count and the last bits follow (seen in 282 of 300 random
-products). Plans therefore share out their own, fixed blocks among threads and keep BLAS to one.
+BLAS splits a product differently for each thread count and the last bits follow. Plans therefore share out
+their own, fixed blocks among threads and keep BLAS to one in each.
+
+Most builds have one limit for the whole process: it is lowered by the first holder and put back by the last.
+OpenBLAS built on OpenMP has one for each thread: every thread lowers its own.
 """
 
 from __future__ import annotations
@@ -17,13 +20,40 @@ import threadpoolctl
 
 _lock = threading.Lock()
 _holders = 0
-_saved: list[tuple[Any, int]] = []
+_saved: list[int] = []
 
 
 @cache
 def _controllers() -> tuple[Any, ...]:
     """Every BLAS loaded; found once, which takes milliseconds, when the first plan runs."""
     return tuple(threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers)
+
+
+@cache
+def _limits_each_thread() -> tuple[Any, ...]:
+    return tuple(
+        found
+        for found in _controllers()
+        if found.internal_api == "openblas"
+        and found.threading_layer == "openmp"
+        and hasattr(found, "clear_controlling_thread")  # before threadpoolctl 3.8 the process's was set
+    )
+
+
+@cache
+def _limits_process() -> tuple[Any, ...]:
+    return tuple(found for found in _controllers() if found not in _limits_each_thread())
+
+
+def _set(found: Any, count: int) -> None:
+    """Set a limit from whichever thread; threadpoolctl 3.8 lets only one, the last to have cleared this."""
+    clear = getattr(found, "clear_controlling_thread", None)
+    if clear is None:
+        found.set_num_threads(count)
+        return
+    clear(force=True)
+    found.set_num_threads(count)
+    clear(force=True)
 
 
 def threads() -> int | None:
@@ -36,45 +66,45 @@ def description() -> str:
     return ", ".join(f"{found.internal_api} {found.version}" for found in _controllers()) or "unknown"
 
 
-def one_thread() -> None:
-    """Enter: BLAS runs in the calling thread until every holder has called `release`."""
-    global _holders
-    with _lock:
-        _holders += 1
-        if _holders == 1:
-            _saved[:] = [(found, found.get_num_threads()) for found in _controllers()]
-            for found, _ in _saved:
-                found.set_num_threads(1)
-
-
-def release() -> None:
-    """Leave: the last holder gives BLAS its threads back."""
-    global _holders
-    with _lock:
-        _holders -= 1
-        if _holders == 0:
-            for found, count in _saved:
-                found.set_num_threads(count)
-            _saved.clear()
-
-
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Hold BLAS at one thread inside a ``with`` block."""
-    one_thread()
+    """Hold BLAS at one thread, in this thread and in every one that called `enter_worker`."""
+    global _holders
+    own = [(found, found.get_num_threads()) for found in _limits_each_thread()]
+    for found, _ in own:
+        found.set_num_threads(1)
+    with _lock:
+        if _holders == 0:
+            _saved[:] = [found.get_num_threads() for found in _limits_process()]
+            for found in _limits_process():
+                _set(found, 1)
+        _holders += 1
     try:
         yield
     finally:
-        release()
+        with _lock:
+            _holders -= 1
+            if _holders == 0:
+                for found, count in zip(_limits_process(), _saved, strict=True):
+                    _set(found, count)
+        for found, count in own:
+            found.set_num_threads(count)
+
+
+def enter_worker() -> None:
+    """Called once in each of our worker threads, which run nothing but blocks of plans."""
+    for found in _limits_each_thread():
+        found.set_num_threads(1)
 
 
 def _after_fork() -> None:
-    """A child inherits the count but none of the threads that held it."""
+    """A child inherits the lowered limit but none of the threads that would put it back."""
     global _lock, _holders
     _lock = threading.Lock()
     if _holders:
-        _holders = 1
-        release()
+        _holders = 0
+        for found, count in zip(_limits_process(), _saved, strict=True):
+            _set(found, count)
 
 
 if hasattr(os, "register_at_fork"):

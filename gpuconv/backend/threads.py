@@ -6,8 +6,11 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import TypeVar
+
+from gpuconv.backend import blas
 
 State = TypeVar("State")
 
@@ -42,36 +45,47 @@ def run(task: Callable[[int, State], None], count: int, states: Sequence[State])
             stop = True
             raise
 
-    helpers = min(len(states), count) - 1
-    futures = [_workers(helpers).submit(work, state) for state in states[1 : helpers + 1]]
+    helpers = states[1 : min(len(states), count)]
+    futures = _submit([partial(work, state) for state in helpers])
     try:
         work(states[0])
-    except BaseException:
+    finally:
         _settle(futures)
-        raise
-    for error in _settle(futures):
-        raise error
-
-
-def _settle(futures: list[Future[None]]) -> list[BaseException]:
-    """Wait until none of them runs; one that no thread has begun is withdrawn."""
-    errors = []
     for future in futures:
-        if not future.cancel():
-            error = future.exception()
-            if error is not None:
-                errors.append(error)
-    return errors
+        if not future.cancelled():
+            future.result()
 
 
-def _workers(wanted: int) -> ThreadPoolExecutor:
+def _settle(futures: list[Future[None]]) -> None:
+    """Withdraw what no thread has begun and wait for the rest, through any number of interrupts."""
+    for future in futures:
+        future.cancel()
+    interrupt = None
+    while True:
+        try:
+            wait(futures)
+            break
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
+def _submit(calls: Sequence[Callable[[], None]]) -> list[Future[None]]:
+    """Begin calls on the pool; none of them where the interpreter is ending and takes no more."""
     global _pool, _pool_size
     with _lock:
-        if _pool is None or _pool_size < wanted:
+        if _pool is None or _pool_size < len(calls):
             if _pool is not None:
                 _pool.shutdown(wait=False)
-            _pool, _pool_size = ThreadPoolExecutor(wanted, thread_name_prefix="gpuconv"), wanted
-        return _pool
+            _pool_size = len(calls)
+            _pool = ThreadPoolExecutor(
+                _pool_size, thread_name_prefix="gpuconv", initializer=blas.enter_worker
+            )
+        try:
+            return [_pool.submit(call) for call in calls]
+        except RuntimeError:
+            return []
 
 
 def _after_fork() -> None:

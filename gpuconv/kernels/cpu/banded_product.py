@@ -168,7 +168,7 @@ class BandedProduct:
         return matrix.reshape(groups, outputs, 1, band, -1)
 
     def _blocks(self, one: Correlation, band: int, block_bytes: int) -> list[Block]:
-        """Cut images, groups, rows (in whole products) and columns; columns only where one product is too big."""
+        """Cut images, groups, rows (in whole products), and columns where one product is too big."""
         height, width = one.rows.outputs, one.columns.outputs
         line = one.columns.taps * self.dtype.itemsize * _height(one, band)
         columns = blocks.cut(width, max(64, block_bytes // line))

@@ -135,7 +135,7 @@ def in_place(
 
 
 def multipliable(matrices: Any) -> bool:
-    """Whether BLAS takes a stack of matrices as it lies; NumPy's own loop for others is a hundred times slower."""
+    """Whether BLAS takes a stack of matrices as it lies; NumPy's own loop for others is far slower."""
     itemsize = matrices.itemsize
     rows, columns = matrices.shape[-2:]
     for (long, step), (_, unit) in (

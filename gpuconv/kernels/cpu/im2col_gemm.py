@@ -76,19 +76,19 @@ class CpuIm2colGemm(Kernel[Im2colConfig]):
 
     def default_config(self, p: ConvProblem, device: Device) -> Im2colConfig:
         """Large blocks, smaller where that makes enough of them, then parts."""
-        m, n, depth = p.gemm_mnk
+        pixels, _, depth = p.gemm_mnk
         enough = min(blocks.ENOUGH_BLOCKS, max(1, p.flops // 2 // _WORTH_A_BLOCK))
         if p.op == "wgrad":
             splits = min(enough, p.groups if p.groups > 1 else max(1, p.C // 16))
             return Im2colConfig(2048, splits, max(1, enough // splits))
-        patch_bytes = m * depth * p.groups * blocks.accumulator(p).itemsize
+        patch_bytes = pixels * depth * p.groups * blocks.accumulator(p).itemsize
         kib = next((kib for kib in (4096, 2048) if patch_bytes >= enough * kib * 1024), 1024)
         made = max(p.N, -(-patch_bytes // (kib * 1024)))
         splits = min(-(-enough // max(1, made)), self._parts(p))
         return Im2colConfig(kib, splits)
 
     def workspace_bytes(self, p: ConvProblem, cfg: Im2colConfig, device: Device) -> int:
-        """Patches and sums of one block for each thread, the weights in the accumulator's type, partial sums."""
+        """Patches and sums of one block for each thread, the weights once more, partial sums."""
         return self._engine(p, cfg, device).workspace_bytes
 
     def bind(self, p: ConvProblem, cfg: Im2colConfig, device: Device) -> Plan:

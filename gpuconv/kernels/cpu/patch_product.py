@@ -111,7 +111,7 @@ class PatchProduct:
             target[...] = values
 
     def _matrix(self, one: Correlation, w: Any) -> Any:
-        """The weights of one pass: (groups, channels, depth) or (groups, depth, channels); a view if possible."""
+        """The weights of one pass: (groups, channels, depth) or (groups, depth, channels)."""
         taps = taps_of(self.p, one, w)
         groups, outputs, inputs, r, s = taps.shape
         if self.channels_first:

@@ -1,0 +1,139 @@
+"""The worker pool and the hold on BLAS."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from gpuconv.backend import blas, threads
+
+
+def test_each_task_runs_once_and_a_state_serves_one_thread_at_a_time():
+    seen, busy = [], set()
+
+    def task(i, state):
+        assert id(state) not in busy
+        busy.add(id(state))
+        time.sleep(0.001)
+        seen.append(i)
+        busy.remove(id(state))
+
+    threads.run(task, 40, [object() for _ in range(4)])
+    assert sorted(seen) == list(range(40))
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, MemoryError])
+def test_an_error_stops_the_rest_and_nothing_runs_afterwards(error):
+    begun, ended = [], []
+
+    def task(i, state):
+        begun.append(i)
+        if i == 3:
+            raise error
+        time.sleep(0.01)
+        ended.append(i)
+
+    with pytest.raises(error):
+        threads.run(task, 1000, [None] * 4)
+    after = len(begun)
+    assert after < 1000
+    assert len(ended) == after - 1  # what had begun was waited for
+    time.sleep(0.05)
+    assert len(begun) == after
+
+
+def test_callers_that_ask_for_more_threads_do_not_disturb_others():
+    failures = []
+
+    def caller(count):
+        try:
+            for _ in range(20):
+                threads.run(lambda i, state: time.sleep(0.0002), 10, [None] * count)
+        except Exception as error:
+            failures.append(error)
+
+    callers = [threading.Thread(target=caller, args=(count,)) for count in range(2, 12)]
+    for one in callers:
+        one.start()
+    for one in callers:
+        one.join()
+    assert not failures
+
+
+def test_blas_is_held_at_one_thread_and_given_back():
+    if not blas._controllers():
+        pytest.skip("threadpoolctl knows no BLAS here")
+    before = blas.threads()
+    inside = []
+
+    def hold(seconds):
+        with blas.single_threaded():
+            time.sleep(seconds)
+            inside.append(blas.threads())
+
+    # from several threads, overlapping: the last to leave gives it back
+    holders = [threading.Thread(target=hold, args=(0.01 * i,)) for i in range(5)]
+    for one in holders:
+        one.start()
+    for one in holders:
+        one.join()
+    assert inside == [1] * 5
+    assert blas.threads() == before
+
+
+def test_a_limit_for_each_thread_is_lowered_in_each(monkeypatch):
+    """OpenBLAS on OpenMP: the caller's own limit comes back, the workers' stay at one."""
+
+    class EachThread:
+        def __init__(self):
+            self.local = threading.local()
+
+        def get_num_threads(self):
+            return getattr(self.local, "count", 8)
+
+        def set_num_threads(self, count):
+            self.local.count = count
+
+    fake = EachThread()
+    monkeypatch.setattr(blas, "_limits_each_thread", lambda: (fake,))
+    monkeypatch.setattr(blas, "_limits_process", lambda: ())
+    monkeypatch.setattr(threads, "_pool", None)
+    seen = set()
+    with blas.single_threaded():
+        threads.run(lambda i, state: (seen.add(fake.get_num_threads()), time.sleep(0.01)), 8, [None] * 4)
+    assert seen == {1}
+    assert fake.get_num_threads() == 8
+    monkeypatch.setattr(threads, "_pool", None)  # its workers called the fake
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+WORK = """
+import numpy as np, gpuconv
+x, w = np.ones((2, 16, 64, 64), "f"), np.ones((16, 16, 3, 3), "f")
+def go(): return gpuconv.conv2d(x, w, padding=1).sum()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_works():
+    code = WORK + "import os\nfirst = go()\npid = os.fork()\nif pid == 0: os._exit(int(go() != first))\n"
+    code += "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    done = run_python("import warnings; warnings.simplefilter('ignore')\n" + code)
+    assert done.stdout.strip() == "0", done.stderr
+
+
+def test_a_call_while_the_interpreter_ends_works():
+    done = run_python(WORK + "import atexit\natexit.register(lambda: print(go()))\ngo()")
+    assert done.stdout.strip() == str(np.float32(done.stdout.strip())), done.stderr
+    assert not done.stderr
