@@ -23,8 +23,8 @@ PRECISIONS: Final = ("ieee", "tf32", "tf32x3", "relaxed")
 
 
 def show(value: object) -> str:
-    """``repr`` of a value, cut to a line's length."""
-    text = repr(value)
+    """``repr`` of a value, on one line and cut to its length."""
+    text = " ".join(repr(value).split())
     return text if len(text) <= 80 else text[:77] + "..."
 
 

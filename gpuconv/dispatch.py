@@ -47,20 +47,18 @@ def _choose(problem: ConvProblem, device: Device, name: str | None, config: str 
             candidates = (registry.by_name(name),)
         except ValueError as error:
             raise ValueError(f"GPUCONV_KERNEL: {error}") from None
-    rejects = []
-    for kernel in candidates:
-        reject = kernel.check(problem, device)
-        if reject is not None:
-            rejects.append(reject)
-            continue
-        if name is None or config is None:
-            return kernel.bind(problem, kernel.default_config(problem, device), device)
-        try:
-            cfg = kernel.config_type.parse(config)
-        except ValueError as error:
-            raise ValueError(f"GPUCONV_CONFIG: {error}") from None
-        reject = kernel.check_config(problem, cfg, device)
-        if reject is not None:
-            raise ValueError(f"GPUCONV_CONFIG: {reject}")
-        return kernel.bind(problem, cfg, device)
-    raise UnsupportedProblem(str(problem), str(device), rejects)
+    checked = [(kernel, kernel.check(problem, device)) for kernel in candidates]
+    takers = [kernel for kernel, reject in checked if reject is None]
+    if not takers:
+        raise UnsupportedProblem(str(problem), str(device), [reject for _, reject in checked if reject])
+    kernel = max(takers, key=lambda kernel: kernel.preference(problem, device))
+    if name is None or config is None:
+        return kernel.bind(problem, kernel.default_config(problem, device), device)
+    try:
+        cfg = kernel.config_type.parse(config)
+    except ValueError as error:
+        raise ValueError(f"GPUCONV_CONFIG: {error}") from None
+    reject = kernel.check_config(problem, cfg, device)
+    if reject is not None:
+        raise ValueError(f"GPUCONV_CONFIG: {reject}")
+    return kernel.bind(problem, cfg, device)

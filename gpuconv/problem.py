@@ -120,12 +120,13 @@ class ConvProblem:
                     f"the kernel does not fit: its {axis} of {taps} taps at dilation {step} spans "
                     f"{step * (taps - 1) + 1}, the padded input has {size}+{pads[0]}+{pads[1]}"
                 )
-        for name, shape in (("input", self.x_shape), ("weight", self.w_shape), ("output", self.y_shape)):
+        for cause, shape in (
+            ("input of shape", self.x_shape),
+            ("weight of shape", self.w_shape),
+            (f"padding {self.padding} makes an output of shape", self.y_shape),
+        ):
             if prod(shape) * ITEMSIZE[self.dtype] >= 2**63:
-                raise ValueError(
-                    f"the {name} of shape {shape} with padding {self.padding} "
-                    "does not fit into 64-bit addresses"
-                )
+                raise ValueError(f"{cause} {shape}, too large for 64-bit addresses")
         if self.precision.startswith("tf32") and self.dtype != "f32":
             raise ValueError(f"precision {self.precision!r} goes with float32 only, got dtype {self.dtype!r}")
         if self.op == "wgrad" and (self.bias or self.residual or self.relu):

@@ -45,6 +45,10 @@ class Kernel(ABC, Generic[C]):
     def bind(self, p: ConvProblem, cfg: C, device: Device) -> Plan:
         """Return a plan; `p` and `cfg` must have passed their checks."""
 
+    def preference(self, p: ConvProblem, device: Device) -> int:
+        """Return this kernel's rank for a problem it takes: the highest is chosen where nothing was tuned."""
+        return 0
+
     def reject(self, reason: str) -> Reject:
         """Name this kernel with a reason."""
         return Reject(self.name, reason)

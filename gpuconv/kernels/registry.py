@@ -1,4 +1,4 @@
-"""Every kernel there is, best first where several run the same problem."""
+"""Every kernel there is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpuconv.kernels.cpu.im2col_gemm import CpuIm2colGemm, CpuPointwise
 
 @cache
 def kernels() -> tuple[Kernel[Any], ...]:
-    """All kernels in order of preference."""
+    """All kernels; among equals in preference, the first is chosen."""
     return (CpuPointwise(), CpuDepthwiseTaps(), CpuDepthwiseBanded(), CpuIm2colGemm())
 
 

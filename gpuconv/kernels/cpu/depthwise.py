@@ -24,8 +24,9 @@ _BLOCK_ROWS: Final = (4, 8, 16, 32)
 _BLOCK_KIB: Final = (128, 256, 512, 1024, 2048, 4096, 8192)
 #: Rows of the banded matrix are mostly zeros beyond this dilation.
 _MOST_DILATION: Final = 4
-#: Channels-last: with more taps than this, laying rows out for products pays.
-_FEW_TAPS: Final = 25
+#: Channels-last: beyond this many taps and columns, laying rows out for products pays.
+_FEW_TAPS: Final = 9
+_FEW_COLUMNS: Final = 14
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,6 @@ class CpuDepthwiseBanded(Kernel[BandedConfig]):
             return self.reject("takes more than one tap")
         if max(p.dilation) > _MOST_DILATION:
             return self.reject(f"takes dilations up to {_MOST_DILATION}, this one is {max(p.dilation)}")
-        if p.layout == "nhwc" and p.K == p.C > 1 and p.R * p.S <= _FEW_TAPS:
-            return self.reject(
-                f"leaves channels-last kernels of up to {_FEW_TAPS} taps to cpu_depthwise_taps"
-            )
         return None
 
     def configs(self, p: ConvProblem, device: Device) -> Sequence[BandedConfig]:
@@ -95,6 +92,10 @@ class CpuDepthwiseBanded(Kernel[BandedConfig]):
         """Cut the work once; the plan only runs it."""
         engine = self._engine(p, cfg, device)
         return Plan(p, self.name, cfg, device, engine.workspace_bytes, engine.run)
+
+    def preference(self, p: ConvProblem, device: Device) -> int:
+        """Above the general case, which copies every row once for each tap."""
+        return 1
 
     @staticmethod
     def _engine(p: ConvProblem, cfg: BandedConfig, device: Device) -> BandedProduct:
@@ -145,6 +146,10 @@ class CpuDepthwiseTaps(Kernel[TapsConfig]):
         """Cut the work once; the plan only runs it."""
         engine = self._engine(p, cfg, device)
         return Plan(p, self.name, cfg, device, engine.workspace_bytes, engine.run)
+
+    def preference(self, p: ConvProblem, device: Device) -> int:
+        """Above banded products where rows are short or taps few."""
+        return 2 if p.R * p.S <= _FEW_TAPS or p.Q <= _FEW_COLUMNS else 0
 
     @staticmethod
     def _engine(p: ConvProblem, cfg: TapsConfig, device: Device) -> TapSum:

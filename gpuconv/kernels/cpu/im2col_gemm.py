@@ -124,3 +124,7 @@ class CpuPointwise(CpuIm2colGemm):
         if p.padding != ((0, 0), (0, 0)):
             return self.reject("takes no padding")
         return super().check(p, device)
+
+    def preference(self, p: ConvProblem, device: Device) -> int:
+        """Above the general case."""
+        return 1

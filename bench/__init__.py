@@ -1,0 +1,1 @@
+"""Benchmarks: what a call costs and how that compares, on real layers."""

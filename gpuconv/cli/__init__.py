@@ -1,0 +1,1 @@
+"""The ``gpuconv`` command; the only part that needs click, rich and Pillow."""

@@ -1,0 +1,200 @@
+"""What every command shares: exit codes, errors of one line, JSON and tables.
+
+Results go to standard output, everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from gpuconv.errors import UnsupportedProblem
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+SCHEMA: Final = 1
+#: Where nobody looks at a screen, no line is broken.
+_PLAIN_WIDTH: Final = 100_000
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+
+
+class Failure(click.ClickException):
+    """Ends the command with one line on standard error and an exit code: 1, or a subclass's."""
+
+    def show(self, file: Any = None) -> None:
+        """Print the line."""
+        note(self.message)
+
+
+class WrongUsage(Failure):
+    """The caller asked for what cannot be, outside of what click checks itself."""
+
+    exit_code = 2
+
+
+class NoGpu(Failure):
+    """The command needs a GPU and there is none."""
+
+    exit_code = 3
+
+
+class Mismatch(Failure):
+    """A result is wrong."""
+
+    exit_code = 4
+
+
+class Interrupted(Failure):
+    """Ctrl-C; the code a shell gives for it."""
+
+    exit_code = 130
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn whatever can go wrong in a program without faults into `Failure`; faults keep their traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted") from None
+    except UnsupportedProblem as error:
+        raise Failure(str(error)) from None
+    except MemoryError as error:
+        raise Failure(f"not enough memory: {one_line(error)}") from None
+    except BrokenPipeError:
+        raise  # whoever read the output has stopped: click leaves quietly
+    except OSError as error:
+        raise Failure(one_line(error)) from None
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("gpuconv"):
+            raise
+        raise Failure(f"this command needs {error.name}: pip install 'gpuconv[cli]'") from None
+    except ValueError as error:
+        if not str(error).startswith("GPUCONV_"):
+            raise
+        raise WrongUsage(one_line(error)) from None
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, in one line of sensible length."""
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{error.filename}: " if error.filename is not None else ""
+        return named + error.strerror
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def note(message: str) -> None:
+    """Print one line on standard error, if anyone can still read it."""
+    with suppress(OSError):
+        click.echo(f"gpuconv: {message}", err=True)
+
+
+def progress(message: str) -> None:
+    """Say what is being done, to a person only."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        note(message)
+
+
+def emit(command: str, results: Sequence[dict[str, Any]]) -> None:
+    """Print the results of a command as JSON."""
+    document = {"schema": SCHEMA, "command": command, "results": results}
+    write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def facts(rows: Iterable[tuple[str, RenderableType]]) -> Table:
+    """Lay out names and values."""
+    return table((), rows)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]]) -> Table:
+    """Lay out rows under their headings; only the last column breaks its lines."""
+    from rich.box import ASCII, ROUNDED
+    from rich.table import Table
+
+    rows = list(rows)
+    box = (ROUNDED if _encoding().lower().startswith("utf") else ASCII) if _on_terminal() else None
+    grid = Table(box=box, show_header=bool(columns), pad_edge=box is not None)
+    count = len(rows[0]) if rows else len(columns)
+    for index in range(count):
+        last = index == count - 1
+        grid.add_column(columns[index] if columns else "", no_wrap=not last, overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    return grid
+
+
+def show(*parts: RenderableType) -> None:
+    """Print tables and lines; a terminal gets its own width and colours, anything else long plain lines.
+
+    A string is a heading, a `Text` a plain line; neither is ever broken, so that it can be copied whole.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    terminal, page = _on_terminal(), io.StringIO()
+    # a path or a problem is text, whatever brackets and colons it holds
+    console = Console(
+        file=page,
+        force_terminal=terminal,
+        width=None if terminal else _PLAIN_WIDTH,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+    for part in parts:
+        if isinstance(part, (str, Text)):
+            line = Text(part, style="bold") if isinstance(part, str) else part
+            console.print(line, soft_wrap=True)
+        else:
+            console.print(part)
+    text = page.getvalue()
+    if not terminal:
+        text = "".join(line.rstrip() + "\n" for line in text.splitlines())
+    write(text)
+
+
+def write(text: str) -> None:
+    """Write to standard output, at once, so that a failure is met here and not at exit."""
+    stream = getattr(sys, "stdout", None)
+    if stream is None:  # closed by whoever started the process
+        return
+    try:
+        stream.write(text.encode(_encoding(), "replace").decode(_encoding()))
+        stream.flush()
+    except OSError as error:
+        give_up_stdout()
+        if error.errno == errno.EPIPE:
+            raise
+        raise Failure(f"cannot write to standard output: {one_line(error)}") from None
+
+
+def give_up_stdout() -> None:
+    """Send what is still buffered nowhere: written again at exit, it would fail again, with a traceback."""
+    stream = sys.__stdout__
+    if stream is not None and sys.stdout is stream:
+        with suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+    else:
+        sys.stdout = io.StringIO()
+
+
+def _encoding() -> str:
+    return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+
+def _on_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()

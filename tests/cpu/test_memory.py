@@ -1,0 +1,95 @@
+"""Extra memory is bounded, and what `workspace_bytes` says."""
+
+from __future__ import annotations
+
+import tracemalloc
+from math import prod
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from gpuconv.backend import device
+from gpuconv.dispatch import plan_for
+from gpuconv.problem import ITEMSIZE, OPS, ConvProblem
+from gpuconv.validate import tolerance
+
+from ..problems import NAMED, NUMPY, operands, problems, public_call, with_op
+
+#: Python's own small objects, and NumPy's buffers of 8,192 elements an operand in each thread.
+SLACK = 256 * 1024
+
+
+def peak_of(call) -> int:
+    """Most bytes allocated at once during a call, NumPy's arrays included."""
+    call()  # caches are filled before
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def within_workspace(p: ConvProblem) -> None:
+    given_ = operands(p)
+    a, b = given_.pop("a"), given_.pop("b")
+    out = np.empty(p.operand_shapes[2], NUMPY[p.dtype])
+    plan = plan_for(p, device.cpu())
+    assert peak_of(lambda: plan(a, b, out, **given_)) <= plan.workspace_bytes + SLACK, str(p)
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        *NAMED.values(),
+        "fprop_n4c64h56w56k64r3s3p1_nchw_f32",
+        "fprop_n4c64h56w56k64r3s3u2p1_nhwc_f16",
+        "fprop_n1c512h7w7k512r3s3p1_nchw-hwio_f32",
+        "fprop_n1c96h112w112k96r3s3p1g96_nchw_f32",
+        "fprop_n1c96h112w112k96r3s3p1g96_nhwc_bf16",
+        "fprop_n2c64h64w64k256r1s1_nchw_f32",
+        "fprop_n1c1h512w512k1r15s15p7_nchw_f32",
+        "fprop_n1c3h512w512k6r9s9p4g3_nhwc_f32",
+    ],
+)
+def test_no_more_than_said(text, op):
+    within_workspace(with_op(text, op))
+
+
+@settings(max_examples=150)
+@given(problems())
+def test_no_more_than_said_on_random_problems(p):
+    within_workspace(p)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_large_image_with_a_large_kernel(op):
+    """A 4096×4096 image with a 31×31 kernel stays under 300 MB beside its arguments and result."""
+    p = ConvProblem.parse(f"{op}_n1c1h4096w4096k1r31s31p15_nchw_f32")
+    plan = plan_for(p, device.cpu())
+    assert plan.workspace_bytes < 300e6 - prod(p.operand_shapes[2]) * ITEMSIZE[p.dtype]
+
+
+def test_large_image_with_a_large_kernel_measured():
+    p = ConvProblem.parse("fprop_n1c1h4096w4096k1r31s31p15_nchw_f32")
+    given_ = operands(p)
+    tracemalloc.start()
+    try:
+        y = public_call(p, given_)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 300e6
+    verdict = tolerance.judge(p, y, **given_)
+    assert verdict.ok
+    assert verdict.checked >= 2000
+
+
+def test_scratch_does_not_grow_with_threads_without_limit():
+    from dataclasses import replace
+
+    p = ConvProblem.parse("fprop_n64c256h56w56k256r3s3p1_nchw_f32")
+    many = plan_for(p, replace(device.cpu(), threads=512))
+    assert many.workspace_bytes < 300e6
