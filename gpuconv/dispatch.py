@@ -41,6 +41,8 @@ def plan_for(problem: ConvProblem, device: Device) -> Plan:
 
 
 def _choose(problem: ConvProblem, device: Device, name: str | None, config: str | None) -> Plan:
+    if config is not None and name is None:
+        raise ValueError("GPUCONV_CONFIG: needs GPUCONV_KERNEL, whose parameters it gives")
     candidates = registry.kernels()
     if name is not None:
         try:
@@ -52,7 +54,7 @@ def _choose(problem: ConvProblem, device: Device, name: str | None, config: str 
     if not takers:
         raise UnsupportedProblem(str(problem), str(device), [reject for _, reject in checked if reject])
     kernel = max(takers, key=lambda kernel: kernel.preference(problem, device))
-    if name is None or config is None:
+    if config is None:
         return kernel.bind(problem, kernel.default_config(problem, device), device)
     try:
         cfg = kernel.config_type.parse(config)

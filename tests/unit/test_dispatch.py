@@ -110,6 +110,9 @@ def test_variables_force_kernel_and_config(monkeypatch):
         monkeypatch.setenv(variable, value)
         with pytest.raises(ValueError, match=f"^{variable}: "):
             public_call(p, x)
+    monkeypatch.delenv("GPUCONV_KERNEL")
+    with pytest.raises(ValueError, match="GPUCONV_CONFIG: needs GPUCONV_KERNEL"):
+        public_call(p, x)
 
 
 def test_a_forced_kernel_that_cannot_says_why(monkeypatch):
