@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +51,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a result file that could not be written, before hours are spent on it."""
+    """Refuse what cannot work before anything is measured."""
     path = config.getoption("bench_results", None)
     if path is not None and not Path(path).resolve().parent.is_dir():
         raise pytest.UsageError(f"--results: there is no directory {Path(path).resolve().parent}")
+    for family in config.getoption("bench_family", None) or []:
+        known = layers.read_all()
+        if not any(layer.name.startswith(family) for layer in known):
+            names = ", ".join(dict.fromkeys(layer.family for layer in known))
+            raise pytest.UsageError(f"--family: no layer is called {family}…; families are {names}")
     # a table of its own says the same in less; --benchmark-verbose shows both
     config.option.benchmark_quiet = True
-    config.stash[REPORT] = Report(device.cpu())
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    config.stash[REPORT] = Report(device.cpu(), load=load)
     config.stash[COMMIT] = None if path is None else commit_of()
 
 
@@ -67,13 +75,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def problems(config: pytest.Config) -> list[ConvProblem]:
     """What the options ask for; layers that are the same problem appear once."""
-    known = layers.read_all()
-    families = config.getoption("bench_family", None) or []
-    for family in families:
-        if not any(layer.name.startswith(family) for layer in known):
-            names = ", ".join(dict.fromkeys(layer.family for layer in known))
-            raise pytest.UsageError(f"--family: no layer is called {family}…; families are {names}")
-    chosen = layers.select(known, families, config.getoption("bench_all", False))
+    families, every = config.getoption("bench_family", None) or [], config.getoption("bench_all", False)
+    chosen = layers.select(layers.read_all(), families, every)
     dtype, layout = config.getoption("bench_dtype", "f32"), config.getoption("bench_layout", "nchw")
     batch = config.getoption("bench_batch", 1)
     return list(
@@ -129,7 +132,6 @@ def pytest_terminal_summary(
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(f"must be at least 1, got {value}")
-    return value
+    if not (text.isascii() and text.isdigit() and int(text) >= 1):
+        raise ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)

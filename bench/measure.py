@@ -17,10 +17,12 @@ from gpuconv.validate import reference
 from gpuconv.validate.tolerance import bound, judge
 
 TURNS: Final = 5
-#: One side's turn takes about this long, both sides' turns together no longer than the other, in seconds.
+#: The slower side's turn takes about this long, all turns together about that long at most.
 TURN_SECONDS: Final = 0.15
 TOGETHER_SECONDS: Final = 8.0
 MOST_CALLS: Final = 1000
+#: Products the sampling oracle may sum, about.
+ORACLE_TERMS: Final = 3 * 10**8
 #: Idle threads of the side that ran last stop spinning within this time.
 SETTLE_SECONDS: Final = 0.05
 
@@ -34,7 +36,9 @@ def operands(p: ConvProblem, seed: int = 0) -> tuple[Any, Any]:
     else:
         dtype = np.dtype(DTYPES[p.dtype])
     rng = np.random.default_rng(seed)
-    a, b, _ = (rng.standard_normal(shape, np.float32).astype(dtype) for shape in p.operand_shapes)
+    drawn = np.float64 if p.dtype == "f64" else np.float32
+    first, second, _ = p.operand_shapes
+    a, b = (rng.standard_normal(shape, drawn).astype(dtype, copy=False) for shape in (first, second))
     return a, b
 
 
@@ -61,7 +65,8 @@ def error_over_bound(p: ConvProblem, result: Any, a: Any, b: Any) -> float:
     if p.C // p.groups > 1:
         return judge(p, result, a, b).error_over_bound
     # the oracle loops over groups and taps: with one channel a group, a whole result takes it up to minutes
-    points = reference.sample_points(p)
+    # and the points of a gradient to the weights sum over whole images
+    points = reference.sample_points(p, max(16, min(4096, ORACLE_TERMS // max(1, p.gemm_mnk[2]))))
     ref = reference.evaluate_at(p, a, b, points)
     allowed = bound(p, ref, reference.evaluate_at(p, np.abs(a), np.abs(b), points))
     share = np.abs(result[tuple(points)].astype(np.float64) - ref) / allowed
@@ -82,17 +87,16 @@ def alternate(
     ours, theirs : callable
         Called at least once before.
     turns : int
-        Most turns of each side; slow problems get fewer.
+        Turns of each side; slow problems get fewer, but two.
 
     Returns
     -------
     (seconds, seconds or None) or None
         Fastest call of ours and of theirs; None where pytest-benchmark is told not to measure.
     """
-    estimates = [_turn(side, 1)[0] for side in (ours, theirs) if side is not None]
-    calls = min(MOST_CALLS, max(2, int(TURN_SECONDS / max(estimates))))
-    affordable = int(TOGETHER_SECONDS / (calls * sum(estimates)))
-    turns = max(1, min(turns, max(2, affordable)))
+    estimates = [_estimate(side) for side in (ours, theirs) if side is not None]
+    calls = min(MOST_CALLS, max(1, round(TURN_SECONDS / max(estimates))))
+    turns = min(turns, max(2, int(TOGETHER_SECONDS / (calls * sum(estimates)))))
     times: list[float] = []
     done = 0
 
@@ -153,6 +157,12 @@ def measure(benchmark: Any, p: ConvProblem, baseline: TorchBaseline | None, turn
             "ratio": round(fastest[1] / fastest[0], 3),
         }
     return record
+
+
+def _estimate(side: Callable[[], Any]) -> float:
+    """Seconds a call takes, roughly; a short one needs a few calls to get going."""
+    first = _turn(side, 1)[0]
+    return first if first > TURN_SECONDS / 10 else min(_turn(side, 10))
 
 
 def _turn(side: Callable[[], Any], calls: int) -> list[float]:

@@ -21,6 +21,8 @@ from gpuconv.backend.device import Device
 from gpuconv.problem import ConvProblem
 
 SCHEMA: Final = 1
+#: A load average that says something else was running.
+BUSY: Final = 0.5
 ROOT: Final = Path(__file__).parents[1]
 RECORD: Final = (
     *("problem", "op", "dtype", "layout", "kernel", "config", "us", "gflops", "error_over_bound"),
@@ -38,6 +40,8 @@ class Report:
         Where it ran.
     baseline : str or None
         What was compared with, if anything was.
+    load : float or None
+        The machine's load average when the run began, where the system tells.
     records : list of dict
         One for each problem, see `RECORD`.
     call_overhead : dict or None
@@ -48,6 +52,7 @@ class Report:
 
     device: Device
     baseline: str | None = None
+    load: float | None = None
     records: list[dict[str, Any]] = field(default_factory=list)
     call_overhead: dict[str, Any] | None = None
     import_seconds: dict[str, float] | None = None
@@ -59,6 +64,8 @@ class Report:
         """The table, the ratios summed up, and what else was measured."""
         if self.records:
             yield f"{self.device}, {_plural(self.device.threads, 'thread')}; fastest call of each"
+            if self.load is not None and self.load >= BUSY:
+                yield f"the machine was busy at the start (load {self.load:.1f}): do not trust these times"
             if self.baseline is not None:
                 yield f"ratio = {self.baseline} time / gpuconv time: above 1 gpuconv is faster"
             yield ""
@@ -87,6 +94,7 @@ class Report:
                 "torch": None if self.baseline is None else self.baseline.removeprefix("torch "),
             },
             "threads": self.device.threads,
+            "load_at_start": None if self.load is None else round(self.load, 2),
         }
         if self.import_seconds is not None:
             content["import_seconds_beyond_numpy"] = self.import_seconds
@@ -95,8 +103,8 @@ class Report:
         records = [{name: record.get(name) for name in RECORD} for record in self.records]
         # one line a record, so that two files compare line by line
         head = "".join(f" {_json(key)}: {_json(value)},\n" for key, value in content.items())
-        rows = ",\n".join(f"  {_json(record)}" for record in records)
-        text = f'{{\n{head} "records": [\n{rows}\n ]\n}}\n'
+        rows = ",".join(f"\n  {_json(record)}" for record in records)
+        text = f'{{\n{head} "records": [{rows}\n ]\n}}\n'
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with open(handle, "w", encoding="utf-8") as file:

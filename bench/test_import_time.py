@@ -11,49 +11,49 @@ from typing import Any
 import gpuconv
 from bench.report import Report
 
-PROGRAMS = {
-    "numpy": "import numpy",
-    "package": "import numpy, gpuconv",
-    "conv2d": "import numpy; from gpuconv import conv2d",
-}
+#: Run after ``import numpy``, so that the clock sees only what comes on top.
+IMPORTS = {"package": "import gpuconv", "conv2d": "from gpuconv import conv2d"}
 #: What neither import may load: optional or heavy packages.
 UNWANTED = ("cupy", "click", "PIL", "rich", "torch", "ml_dtypes")
 ROUNDS = 15
 
 
-def seconds(program: str) -> float:
-    """Time a fresh interpreter takes for a program, its own start left out."""
-    timed = f"from time import perf_counter as t; start = t(); {program}; print(t() - start)"
-    return float(_python(timed))
-
-
 def test_import_time(benchmark: Any, report: Report) -> None:
-    """All three programs take turns; any time passes, an unwanted package does not."""
+    """Both imports take turns; any time passes, an unwanted package does not."""
     loaded = _python(f"import sys, gpuconv; gpuconv.conv2d; print(*sys.modules.keys() & {set(UNWANTED)!r})")
-    assert loaded.strip() == ""
-    times: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    assert loaded == ""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in IMPORTS}
 
-    def others() -> None:
-        for name in ("numpy", "package"):
-            times[name].append(seconds(PROGRAMS[name]))
+    def run(name: str) -> None:
+        times[name].append(seconds(IMPORTS[name]))
 
-    others()  # whatever bytecode was missing is compiled now
-    times.clear()
-    times |= {name: [] for name in PROGRAMS}
-    benchmark.pedantic(
-        lambda: times["conv2d"].append(seconds(PROGRAMS["conv2d"])), setup=others, rounds=ROUNDS
-    )
+    for name in IMPORTS:  # whatever bytecode was missing is compiled now
+        seconds(IMPORTS[name])
+    benchmark.pedantic(run, args=("conv2d",), setup=lambda: run("package"), rounds=ROUNDS)
     if benchmark.stats is None:
         return
-    beyond = {
-        name: {how.__name__: round(how(times[name]) - how(times["numpy"]), 5) for how in (median, min)}
-        for name in ("package", "conv2d")
+    beyond = {name: [on_top for _, on_top in found] for name, found in times.items()}
+    benchmark.extra_info["numpy_seconds"] = _median_and_min([numpy for numpy, _ in times["package"]])
+    benchmark.extra_info["seconds_beyond_numpy"] = {
+        name: _median_and_min(found) for name, found in beyond.items()
     }
-    benchmark.extra_info["seconds_beyond_numpy"] = beyond
-    report.import_seconds = {name: found["median"] for name, found in beyond.items()}
+    report.import_seconds = {name: _median_and_min(found)["median"] for name, found in beyond.items()}
+
+
+def seconds(statement: str) -> tuple[float, float]:
+    """Time a fresh interpreter takes to import NumPy, and then for a statement."""
+    numpy, on_top = _python(
+        "from time import perf_counter as t; a = t(); import numpy; b = t(); "
+        f"{statement}; c = t(); print(b - a, c - b)"
+    ).split()
+    return float(numpy), float(on_top)
+
+
+def _median_and_min(times: list[float]) -> dict[str, float]:
+    return {"median": round(median(times), 5), "min": round(min(times), 5)}
 
 
 def _python(code: str) -> str:
     where = Path(gpuconv.__file__).parents[1]
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=where).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=where).stdout.strip()

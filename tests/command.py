@@ -56,7 +56,7 @@ def usage(result, *words):
 def process(*args, code="from gpuconv.__main__ import main; main()", cwd, **options):
     """The command in a process of its own."""
     root = str(Path(gpuconv.__file__).parent.parent)
-    env = {**os.environ, "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {**os.environ, "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": ""}
     command = [sys.executable, "-c", code, *map(str, args)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 120, **options}
     return subprocess.run(command, cwd=cwd, env=env, text=True, check=False, **options)

@@ -41,6 +41,7 @@ NAMED = {
     "depthwise channels last": "fprop_n2c24h12w12k24r3s3p1g24_nhwc_f32",
     "depthwise stride 2": "fprop_n2c9h13w13k9r5s5u2p2g9_nchw_f32",
     "depthwise 7x7 channels last": "fprop_n1c16h14w14k16r7s7p3g16_nhwc_f32",
+    "depthwise dilated": "fprop_n1c5h17w16k5r3s3u2p2d3x2g5_nchw_f32",
     "channel multiplier": "fprop_n2c6h9w9k12r3s3p1g6_nchw_f32",
     "image": "fprop_n1c1h40w50k1r5s5p2_nchw_f32",
     "image, two filters": "fprop_n1c1h33w29k2r3s3_nhwc_f32",

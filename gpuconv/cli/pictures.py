@@ -20,7 +20,7 @@ from gpuconv.cli.output import Failure, one_line
 
 Picture = NDArray[np.uint8]
 
-#: Largest side of one picture among several, in pixels: three then fill a wide screen, not a README's limit.
+#: Largest side of one picture among several, in pixels; three of them make a file fit for a README.
 _PANEL: Final = 450
 _GAP: Final = 8
 
@@ -53,9 +53,9 @@ def _decode(file: BinaryIO, name: str) -> Picture:
 
 def _rgb(picture: Image.Image) -> Picture:
     if picture.mode.startswith(("I", "F")):  # more than 8 bits, which Pillow's own conversion would clip
-        grey = np.nan_to_num(np.asarray(picture, np.float64), posinf=0, neginf=0)
-        grey -= grey.min()
-        picture = Image.fromarray(np.rint(grey * (255 / (grey.max() or 1))).astype(np.uint8))
+        gray = np.nan_to_num(np.asarray(picture, np.float64), posinf=0, neginf=0)
+        gray -= gray.min()
+        picture = Image.fromarray(np.rint(gray * (255 / (gray.max() or 1))).astype(np.uint8))
     return np.asarray(picture.convert("RGB"))
 
 

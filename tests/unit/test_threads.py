@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from gpuconv.backend import blas, threads
 
@@ -46,6 +47,23 @@ def test_an_error_stops_the_rest_and_nothing_runs_afterwards(error):
     assert len(ended) == after - 1  # what had begun was waited for
     time.sleep(0.05)
     assert len(begun) == after
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_the_caller_waits_for_its_workers_before_it_raises(error):
+    caller, at_work, ended = threading.current_thread(), threading.Event(), []
+
+    def task(i, state):
+        if threading.current_thread() is caller:
+            assert at_work.wait(5)
+            raise error
+        at_work.set()
+        time.sleep(0.1)
+        ended.append(i)
+
+    with pytest.raises(error):
+        threads.run(task, 2, [None] * 2)
+    assert len(ended) == 1
 
 
 def test_callers_that_ask_for_more_threads_do_not_disturb_others():
@@ -85,6 +103,24 @@ def test_blas_is_held_at_one_thread_and_given_back():
         one.join()
     assert inside == [1] * 5
     assert blas.threads() == before
+
+
+def test_blas_is_held_whoever_set_it_last():
+    """A limit that another thread has set, and still holds, does not stop ours, and comes back after it."""
+    if not blas._controllers():
+        pytest.skip("threadpoolctl knows no BLAS here")
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before, inside = blas.threads(), []
+
+        def hold():
+            with blas.single_threaded():
+                inside.append(blas.threads())
+
+        other = threading.Thread(target=hold)
+        other.start()
+        other.join()
+        assert inside == [1]
+        assert blas.threads() == before
 
 
 def test_a_limit_for_each_thread_is_lowered_in_each(monkeypatch):
