@@ -10,10 +10,14 @@ def main() -> None:
     try:
         import click  # noqa: F401
         import rich  # noqa: F401
-    except ImportError as error:
-        sys.exit(f"gpuconv: the command line needs {error.name}: pip install 'gpuconv[cli]'")
-    from gpuconv.cli.main import cli
 
+        from gpuconv.cli.main import cli
+    except ImportError as error:
+        if error.name is None or error.name.startswith("gpuconv"):
+            raise
+        sys.exit(f"gpuconv: the command line needs {error.name}: pip install 'gpuconv[cli]'")
+    except KeyboardInterrupt:
+        sys.exit(130)
     cli(prog_name="gpuconv")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -153,3 +154,17 @@ def test_the_table_of_calls_does_not_grow_for_ever(monkeypatch):
     for size in range(1, 12):
         gpuconv.conv2d(x, np.ones((1, 1, size, size), np.float32))
         assert len(calls._plans) <= 5
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_planning_takes_no_memory_for_blocks(op):
+    """Blocks are computed from their numbers: a problem of 10¹² pixels is planned as one of ten is."""
+    p = ConvProblem.parse(f"{op}_n1000000c64h1000w1000k64r3s3u2p1_nchw_f32")
+    tracemalloc.start()
+    try:
+        for kernel in registry.kernels():
+            if kernel.check(p, MADE_UP) is None:
+                kernel.bind(p, kernel.default_config(p, MADE_UP), MADE_UP)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()

@@ -14,6 +14,7 @@ not finite is therefore computed again, tap by tap.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -21,8 +22,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from gpuconv.backend import blas, threads
-from gpuconv.kernels.cpu import blocks
-from gpuconv.kernels.cpu.blocks import Block, Scratch
+from gpuconv.kernels.cpu import blocks, epilogue, patches
+from gpuconv.kernels.cpu.blocks import Block, Cut, Grid, Scratch, Work
 from gpuconv.kernels.cpu.correlation import Axis, Correlation, by_group, covers, passes, taps_of
 from gpuconv.problem import ConvProblem
 
@@ -39,18 +40,14 @@ class BandedProduct:
         self.passes = passes(p)
         self.whole = covers(p, self.passes)
         self.bands = [min(block_rows, one.rows.outputs) for one in self.passes]
-        self.work = [
-            (index, block)
-            for index, (one, band) in enumerate(zip(self.passes, self.bands, strict=True))
-            for block in self._blocks(one, band, block_bytes)
-        ]
+        self.work = Work(
+            [self._grid(one, band, block_bytes) for one, band in zip(self.passes, self.bands, strict=True)]
+        )
         laid = sums = 0
-        for index, block in self.work:
-            one, band = self.passes[index], self.bands[index]
-            groups, width = block.groups[1] - block.groups[0], block.columns[1] - block.columns[0]
-            products = self._products(block, band)
-            laid = max(laid, groups * _height(one, products * band) * one.columns.taps * width)
-            sums = max(sums, groups * products * band * self.outputs * width)
+        for one, band, grid in zip(self.passes, self.bands, self.work.grids, strict=True):
+            rows, cells = grid.rows.longest * band, grid.groups.longest * grid.columns.longest
+            laid = max(laid, cells * _height(one, rows) * one.columns.taps)
+            sums = max(sums, cells * rows * self.outputs)
         self.sizes = (laid, sums, sums)
         each = sum(self.sizes) * self.dtype.itemsize
         self.workers = blocks.workers(threads, len(self.work), each)
@@ -70,24 +67,27 @@ class BandedProduct:
         bands = [self._band(*parts) for parts in zip(self.passes, self.bands, taps, strict=True)]
         bias = None if bias is None else bias.astype(self.dtype).reshape(p.groups, -1, 1, 1, 1)
         residual = None if residual is None else by_group(residual, p.layout, p.groups)
-        straight = blocks.plain(out, self.dtype) and p.layout == "nchw"
+        straight = epilogue.plain(out, self.dtype) and p.layout == "nchw"
         straight = straight and self.whole and len(self.passes) == 1
 
         def task(i: int, mine: Scratch) -> None:
             index, block = self.work[i]
             one = self.passes[index]
+            # the grid counts whole products; the last one may reach beyond the result
+            first, last = (edge * self.bands[index] for edge in block.rows)
+            block = replace(block, rows=(first, min(last, one.rows.outputs)))
             with np.errstate(all="ignore"):  # NaN and overflow are results here, not accidents
-                target = blocks.cells(result, one, block)
+                target = epilogue.cells(result, one, block)
                 values = self._sum(index, block, source, bands[index], taps[index], target, straight, mine)
-                beside = None if residual is None else blocks.cells(residual, one, block)
+                beside = None if residual is None else epilogue.cells(residual, one, block)
                 groups = slice(*block.groups)
-                blocks.finish(p, values, None if bias is None else bias[groups], beside)
+                epilogue.finish(p, values, None if bias is None else bias[groups], beside)
                 if values is not target:
                     target[...] = values
 
         scratch = [Scratch(self.sizes, self.dtype) for _ in range(self.workers)]
         if not self.whole:
-            blocks.fill(p, result, bias, residual)
+            epilogue.fill(p, result, bias, residual)
         with blas.single_threaded():
             threads.run(task, len(self.work), scratch)
 
@@ -115,7 +115,7 @@ class BandedProduct:
         whole = Block((0, 1), (0, tall), block.columns, block.groups, (0, 1))
         view = laid.transpose(0, 2, 1, 3)[:, None, None, :, None]
         seen = source[block.images[0] : block.images[1], groups]
-        blocks.gather(seen, Correlation(every_row, one.columns), whole, view)
+        patches.gather(seen, Correlation(every_row, one.columns), whole, view)
 
         by_group_, by_row, by_tap, by_column = laid.strides
         depth = bands.shape[-1]
@@ -167,27 +167,16 @@ class BandedProduct:
         diagonal[...] = taps[:, :, None]
         return matrix.reshape(groups, outputs, 1, band, -1)
 
-    def _blocks(self, one: Correlation, band: int, block_bytes: int) -> list[Block]:
+    def _grid(self, one: Correlation, band: int, block_bytes: int) -> Grid:
         """Cut images, groups, rows (in whole products), and columns where one product is too big."""
-        height, width = one.rows.outputs, one.columns.outputs
         line = one.columns.taps * self.dtype.itemsize * _height(one, band)
-        columns = blocks.cut(width, max(64, block_bytes // line))
-        widest = max(b - a for a, b in columns)
-        bands = max(1, block_bytes // (line * widest))  # products that fit into a block
-        tall = -(-height // band)
-        if bands >= tall:
-            most = max(1, -(-self.p.groups * self.p.N // blocks.ENOUGH_BLOCKS))
-            rows, groups = [(0, height)], blocks.cut(self.p.groups, min(bands // tall, most))
-        else:
-            rows = [(a * band, min(height, b * band)) for a, b in blocks.cut(tall, bands)]
-            groups = blocks.cut(self.p.groups, 1)
-        return [
-            Block((n, n + 1), r, c, g, (0, self.outputs))
-            for n in range(self.p.N)
-            for g in groups
-            for r in rows
-            for c in columns
-        ]
+        columns = blocks.cut(one.columns.outputs, max(64, block_bytes // line))
+        fitting = max(1, block_bytes // (line * columns.longest))  # products in one block
+        tall = -(-one.rows.outputs // band)
+        most = max(1, -(-self.p.groups * self.p.N // blocks.ENOUGH_BLOCKS))
+        groups = blocks.cut(self.p.groups, min(max(1, fitting // tall), most))
+        rows = blocks.cut(tall, fitting)
+        return Grid(blocks.cut(self.p.N, 1), rows, columns, groups, Cut(self.outputs, 1))
 
     @staticmethod
     def _products(block: Block, band: int) -> int:

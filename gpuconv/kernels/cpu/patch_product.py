@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from gpuconv.backend import blas, threads
-from gpuconv.kernels.cpu import blocks
-from gpuconv.kernels.cpu.blocks import Block, Scratch
+from gpuconv.kernels.cpu import blocks, epilogue, patches
+from gpuconv.kernels.cpu.blocks import Block, Cut, Grid, Scratch, Work
 from gpuconv.kernels.cpu.correlation import Correlation, by_group, covers, passes, taps_of
 from gpuconv.problem import ConvProblem
 
@@ -48,11 +48,7 @@ class PatchProduct:
             self.height, self.width = p.H, p.W
         self.passes = passes(p)
         self.whole = covers(p, self.passes)
-        self.work = [
-            (index, block)
-            for index, one in enumerate(self.passes)
-            for block in self._blocks(one, block_bytes, splits)
-        ]
+        self.work = Work([self._grid(one, block_bytes, splits) for one in self.passes])
         self.sizes = self._scratch_sizes()
         each = sum(self.sizes) * self.dtype.itemsize
         self.workers = blocks.workers(threads, len(self.work), each)
@@ -68,7 +64,9 @@ class PatchProduct:
             source=by_group(a, p.layout, p.groups),
             matrices=[self._matrix(one, b) for one in self.passes],
             result=by_group(out, p.layout, p.groups),
-            straight=out if blocks.plain(out, self.dtype) and len(self.passes) == 1 and self.whole else None,
+            straight=out
+            if epilogue.plain(out, self.dtype) and len(self.passes) == 1 and self.whole
+            else None,
             bias=None if bias is None else bias.astype(self.dtype).reshape(p.groups, -1, 1, 1, 1),
             residual=None if residual is None else by_group(residual, p.layout, p.groups),
         )
@@ -80,7 +78,7 @@ class PatchProduct:
                 self._block(call, index, block, mine)
 
         if not self.whole:
-            blocks.fill(p, call.result, call.bias, call.residual)
+            epilogue.fill(p, call.result, call.bias, call.residual)
         with blas.single_threaded():
             threads.run(task, len(self.work), scratch)
 
@@ -88,25 +86,25 @@ class PatchProduct:
         one, matrix = self.passes[index], call.matrices[index]
         images, groups, channels = slice(*block.images), slice(*block.groups), slice(*block.channels)
         seen = call.source[images, groups]
-        patches = blocks.patches(one, block, seen, scratch, (_PATCHES, _SOURCE), self.channels_first)
+        seen_by_pixel = patches.patches(one, block, seen, scratch, (_PATCHES, _SOURCE), self.channels_first)
         count, width = block.groups[1] - block.groups[0], block.channels[1] - block.channels[0]
         sums = None if call.straight is None else self._place(block, call.straight)
         written = sums is not None
         if self.channels_first:
             if sums is None:
                 sums = scratch.take(_SUMS, count, width, block.pixels)
-            np.matmul(matrix[groups, channels], patches, out=sums)
+            np.matmul(matrix[groups, channels], seen_by_pixel, out=sums)
         else:
             if sums is None:
                 sums = scratch.take(_SUMS, count, block.pixels, width)
-            np.matmul(patches, matrix[groups, :, channels], out=sums)
+            np.matmul(seen_by_pixel, matrix[groups, :, channels], out=sums)
             sums = sums.transpose(0, 2, 1)
-        target = blocks.cells(call.result, one, block)
+        target = epilogue.cells(call.result, one, block)
         values = target if written else sums.reshape(target.shape)
         if call.bias is not None or call.residual is not None or self.p.relu:
             bias = None if call.bias is None else call.bias[groups, channels]
-            residual = None if call.residual is None else blocks.cells(call.residual, one, block)
-            blocks.finish(self.p, values, bias, residual)
+            residual = None if call.residual is None else epilogue.cells(call.residual, one, block)
+            epilogue.finish(self.p, values, bias, residual)
         if not written:
             target[...] = values
 
@@ -118,7 +116,7 @@ class PatchProduct:
             matrix = taps.reshape(groups, outputs, inputs * r * s)
         else:
             matrix = taps.transpose(0, 3, 4, 2, 1).reshape(groups, r * s * inputs, outputs)
-        if matrix.dtype == self.dtype and blocks.multipliable(matrix):
+        if matrix.dtype == self.dtype and patches.multipliable(matrix):
             return matrix
         return np.array(matrix, self.dtype, order="C")
 
@@ -136,17 +134,18 @@ class PatchProduct:
         rows = out.reshape(self.p.N * pixels, self.p.groups, self.outputs)
         return rows[first : first + block.pixels, groups, channels].transpose(1, 0, 2)
 
-    def _blocks(self, one: Correlation, block_bytes: int, splits: int) -> list[Block]:
-        groups, depth = self.p.groups, self.inputs * one.rows.taps * one.columns.taps
-        if groups > 1:
-            parts = [(part, (0, self.outputs)) for part in blocks.cut(groups, -(-groups // splits))]
+    def _grid(self, one: Correlation, block_bytes: int, splits: int) -> Grid:
+        groups, channels = Cut(self.p.groups, 1), Cut(self.outputs, 1)
+        if self.p.groups > 1:
+            groups = blocks.cut(self.p.groups, -(-self.p.groups // splits))
         else:
-            step = -(-self.outputs // splits)
-            parts = [((0, 1), part) for part in blocks.cut(self.outputs, step)]
-        widest = max(b - a for (a, b), _ in parts)
-        pixel_bytes = widest * depth * self.dtype.itemsize
+            channels = blocks.cut(self.outputs, -(-self.outputs // splits))
+        pixel_bytes = groups.longest * self._depth(one) * self.dtype.itemsize
         boxes = blocks.boxes(self.p.N, one, pixel_bytes, block_bytes, self._images_together(one))
-        return [Block(*box, *part) for box in boxes for part in parts]
+        return Grid(*boxes, groups, channels)
+
+    def _depth(self, one: Correlation) -> int:
+        return self.inputs * one.rows.taps * one.columns.taps
 
     def _images_together(self, one: Correlation) -> int:
         """In NCHW, images in one product cost a copy of their results: done only for small images."""
@@ -156,14 +155,12 @@ class PatchProduct:
         return max(1, min(share, 256 // (one.rows.outputs * one.columns.outputs)))
 
     def _scratch_sizes(self) -> tuple[int, int, int]:
-        patches = sums = source = 0
-        for index, block in self.work:
-            one = self.passes[index]
-            groups, images = block.groups[1] - block.groups[0], block.images[1] - block.images[0]
-            box = block.rows, block.columns
-            depth = self.inputs * one.rows.taps * one.columns.taps
-            patches = max(patches, groups * depth * block.pixels)
-            sums = max(sums, groups * (block.channels[1] - block.channels[0]) * block.pixels)
+        patch = sums = source = 0
+        for one, grid in zip(self.passes, self.work.grids, strict=True):
+            groups = grid.groups.longest
+            patch = max(patch, groups * self._depth(one) * grid.pixels)
+            sums = max(sums, groups * grid.channels.longest * grid.pixels)
             if self.p.dtype in ("f16", "bf16"):
-                source = max(source, groups * self.inputs * images * blocks.touched_pixels(one, *box))
-        return patches, sums, source
+                cells = patches.most_touched(one, grid.rows.longest, grid.columns.longest)
+                source = max(source, groups * self.inputs * grid.images.longest * cells)
+        return patch, sums, source

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from gpuconv.backend import threads
-from gpuconv.kernels.cpu import blocks
-from gpuconv.kernels.cpu.blocks import Scratch
+from gpuconv.kernels.cpu import blocks, epilogue, patches
+from gpuconv.kernels.cpu.blocks import Cut, Grid, Range, Scratch, Work
 from gpuconv.kernels.cpu.correlation import Correlation, by_group, covers, passes, taps_of
 from gpuconv.problem import ConvProblem
 
 _SUMS, _PRODUCTS, _SOURCE = range(3)
-_Edge = tuple[int, int]
 
 
 class TapSum:
@@ -27,17 +26,18 @@ class TapSum:
         self.whole = covers(p, self.passes)
         together = max(1, p.N // blocks.ENOUGH_BLOCKS)
         pixel_bytes = p.C * self.dtype.itemsize
-        self.work = [
-            (one, index, box)
-            for index, one in enumerate(self.passes)
-            for box in blocks.boxes(p.N, one, pixel_bytes, block_bytes, together)
-        ]
+        self.work = Work(
+            [
+                Grid(*blocks.boxes(p.N, one, pixel_bytes, block_bytes, together), Cut(p.groups, 1), Cut(1, 1))
+                for one in self.passes
+            ]
+        )
         sums = source = 0
-        for one, _, (images, rows, columns) in self.work:
-            count = (images[1] - images[0]) * p.C
-            sums = max(sums, count * (rows[1] - rows[0]) * (columns[1] - columns[0]))
+        for one, grid in zip(self.passes, self.work.grids, strict=True):
+            sums = max(sums, p.C * grid.pixels)
             if p.dtype in ("f16", "bf16"):
-                source = max(source, count * blocks.touched_pixels(one, rows, columns))
+                cells = patches.most_touched(one, grid.rows.longest, grid.columns.longest)
+                source = max(source, p.C * grid.images.longest * cells)
         self.sizes = (sums, sums, source)
         each = sum(self.sizes) * self.dtype.itemsize
         self.workers = blocks.workers(threads, len(self.work), each)
@@ -56,26 +56,27 @@ class TapSum:
         scratch = [Scratch(self.sizes, self.dtype) for _ in range(self.workers)]
 
         def task(i: int, mine: Scratch) -> None:
-            one, index, (images, rows, columns) = self.work[i]
+            index, block = self.work[i]
+            one, images, rows, columns = self.passes[index], block.images, block.rows, block.columns
             with np.errstate(all="ignore"):  # NaN and overflow are results here, not accidents
                 sums = self._sum(one, rows, columns, a[slice(*images)], taps[index], mine)
                 cells = (slice(*images), one.rows.write, one.columns.write)
                 part = (slice(None), slice(*rows), slice(*columns))
-                blocks.finish(p, sums, bias, None if residual is None else residual[cells][part])
+                epilogue.finish(p, sums, bias, None if residual is None else residual[cells][part])
                 out[cells][part] = sums
 
         if not self.whole:
             spread = None if bias is None else bias.reshape(p.groups, -1, 1, 1, 1)
             also = None if residual is None else by_group(residual, p.layout, p.groups)
-            blocks.fill(p, by_group(out, p.layout, p.groups), spread, also)
+            epilogue.fill(p, by_group(out, p.layout, p.groups), spread, also)
         threads.run(task, len(self.work), scratch)
 
     def _sum(
-        self, one: Correlation, rows: _Edge, columns: _Edge, source: Any, taps: Any, scratch: Scratch
+        self, one: Correlation, rows: Range, columns: Range, source: Any, taps: Any, scratch: Scratch
     ) -> Any:
         """Sum of a block over all taps, as (images, rows, columns, channels)."""
         if source.dtype != self.dtype:
-            high, wide, one = blocks.touched(one, rows, columns)
+            high, wide, one = patches.touched(one, rows, columns)
             seen = source[:, high, wide]
             source = scratch.take(_SOURCE, *seen.shape)
             source[...] = seen

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from gpuconv.backend import blas, threads
-from gpuconv.kernels.cpu import blocks
-from gpuconv.kernels.cpu.blocks import Block, Scratch
+from gpuconv.kernels.cpu import blocks, patches
+from gpuconv.kernels.cpu.blocks import Block, Cut, Grid, Scratch
 from gpuconv.kernels.cpu.correlation import by_group, forward
 from gpuconv.layout import common_view
 from gpuconv.problem import ConvProblem
@@ -30,48 +30,45 @@ class WeightGradient:
         self.channels_first = p.layout == "nchw"
         self.inputs, self.outputs = p.C // p.groups, p.K // p.groups
         self.pass_ = forward(p)
+        groups, channels = Cut(p.groups, 1), Cut(self.inputs, 1)
         if p.groups > 1:
-            parts = [(part, (0, self.inputs)) for part in blocks.cut(p.groups, -(-p.groups // splits))]
+            groups = blocks.cut(p.groups, -(-p.groups // splits))
         else:
-            parts = [((0, 1), part) for part in blocks.cut(self.inputs, -(-self.inputs // splits))]
-        widest = max((b - a) * (d - c) for (a, b), (c, d) in parts)
-        pixel_bytes = widest * p.R * p.S * self.dtype.itemsize
-        together = max(1, p.N // lanes)
-        boxes = blocks.boxes(p.N, self.pass_, pixel_bytes, block_bytes, together)
-        ranges = blocks.cut(len(boxes), -(-len(boxes) // lanes)) if boxes else []
-        self.lanes = len(ranges)
-        self.work = [
-            (lane, [Block(*box, *part) for box in boxes[first:last]])
-            for lane, (first, last) in enumerate(ranges)
-            for part in parts
-        ]
+            channels = blocks.cut(self.inputs, -(-self.inputs // splits))
+        pixel_bytes = groups.longest * channels.longest * p.R * p.S * self.dtype.itemsize
+        boxes = blocks.boxes(p.N, self.pass_, pixel_bytes, block_bytes, max(1, p.N // lanes))
+        self.grid = Grid(*boxes, groups, channels)
+        self.lanes = blocks.cut(self.grid.boxes, -(-self.grid.boxes // lanes))
+        self.tasks = self.lanes.pieces * self.grid.parts
         self.sizes = self._scratch_sizes()
         each = sum(self.sizes) * self.dtype.itemsize
-        self.workers = blocks.workers(threads, len(self.work), each)
-        self.workspace_bytes = self.workers * each + self.lanes * prod(p.w_shape) * self.dtype.itemsize
+        self.workers = blocks.workers(threads, self.tasks, each)
+        self.workspace_bytes = self.workers * each + self.lanes.pieces * prod(p.w_shape) * self.dtype.itemsize
 
     def run(self, a: Any, b: Any, out: Any, bias: Any, residual: Any) -> None:
         """Compute (x, dy)→dw."""
         p = self.p
-        if not self.work:
+        if not self.tasks:
             out[...] = 0
             return
         source, grads = by_group(a, p.layout, p.groups), by_group(b, p.layout, p.groups)
         if self.channels_first:
-            shape = (self.lanes, p.groups, self.outputs, self.inputs, p.R, p.S)
+            shape = (self.lanes.pieces, p.groups, self.outputs, self.inputs, p.R, p.S)
         else:
-            shape = (self.lanes, p.groups, p.R, p.S, self.inputs, self.outputs)
+            shape = (self.lanes.pieces, p.groups, p.R, p.S, self.inputs, self.outputs)
         partial = np.empty(shape, self.dtype)
         scratch = [Scratch(self.sizes, self.dtype) for _ in range(self.workers)]
 
         def task(i: int, mine: Scratch) -> None:
-            lane, lane_blocks = self.work[i]
+            lane, part = divmod(i, self.grid.parts)
+            first, last = self.lanes[lane]
             with np.errstate(all="ignore"):  # NaN and overflow are results here, not accidents
-                for at, block in enumerate(lane_blocks):
-                    self._block(block, source, grads, partial[lane], mine, add=at > 0)
+                for box in range(first, last):
+                    block = self.grid[box * self.grid.parts + part]
+                    self._block(block, source, grads, partial[lane], mine, add=box > first)
 
         with blas.single_threaded():
-            threads.run(task, len(self.work), scratch)
+            threads.run(task, self.tasks, scratch)
         with np.errstate(all="ignore"):
             total = partial[0]
             for lane in partial[1:]:
@@ -91,7 +88,9 @@ class WeightGradient:
         r, s, k = self.p.R, self.p.S, self.outputs
         channels = slice(*block.channels)
         seen = source[images, groups, channels]
-        patches = blocks.patches(self.pass_, block, seen, scratch, (_PATCHES, _SOURCE), self.channels_first)
+        seen_by_pixel = patches.patches(
+            self.pass_, block, seen, scratch, (_PATCHES, _SOURCE), self.channels_first
+        )
         grad = grads[images, groups, :, slice(*block.rows), slice(*block.columns)]
         dy = (
             scratch.take(_GRADS, g, k, n, m, q)
@@ -102,11 +101,11 @@ class WeightGradient:
         dy[...] = grad.transpose(order)
         if self.channels_first:
             product = scratch.take(_PRODUCT, g, k, c * r * s)
-            np.matmul(dy.reshape(g, k, n * m * q), patches.transpose(0, 2, 1), out=product)
+            np.matmul(dy.reshape(g, k, n * m * q), seen_by_pixel.transpose(0, 2, 1), out=product)
             product, target = product.reshape(g, k, c, r, s), partial[groups, :, channels]
         else:
             product = scratch.take(_PRODUCT, g, r * s * c, k)
-            np.matmul(patches.transpose(0, 2, 1), dy.reshape(g, n * m * q, k), out=product)
+            np.matmul(seen_by_pixel.transpose(0, 2, 1), dy.reshape(g, n * m * q, k), out=product)
             product, target = product.reshape(g, r, s, c, k), partial[groups, :, :, channels]
         if add:
             np.add(target, product, out=target)
@@ -114,15 +113,9 @@ class WeightGradient:
             target[...] = product
 
     def _scratch_sizes(self) -> tuple[int, int, int, int]:
-        patches = product = source = grads = 0
-        for _, lane_blocks in self.work:
-            for block in lane_blocks:
-                groups, inputs = block.groups[1] - block.groups[0], block.channels[1] - block.channels[0]
-                depth = inputs * self.p.R * self.p.S
-                patches = max(patches, groups * depth * block.pixels)
-                product = max(product, groups * self.outputs * depth)
-                grads = max(grads, groups * self.outputs * block.pixels)
-                if self.p.dtype in ("f16", "bf16"):
-                    box = blocks.touched_pixels(self.pass_, block.rows, block.columns)
-                    source = max(source, groups * inputs * (block.images[1] - block.images[0]) * box)
-        return patches, product, source, grads
+        grid, groups, inputs = self.grid, self.grid.groups.longest, self.grid.channels.longest
+        depth, source = groups * inputs * self.p.R * self.p.S, 0
+        if self.p.dtype in ("f16", "bf16"):
+            cells = patches.most_touched(self.pass_, grid.rows.longest, grid.columns.longest)
+            source = groups * inputs * grid.images.longest * cells
+        return depth * grid.pixels, depth * self.outputs, source, groups * self.outputs * grid.pixels
