@@ -48,19 +48,22 @@ def evaluate(problem: ConvProblem, a: Any, b: Any, *, bias: Any = None, residual
 
     padded = np.zeros((p.N, p.C, p.H + top + bottom, p.W + left + right))
     padded[:, :, top : top + p.H, left : left + p.W] = x
-    for g in range(p.groups):
-        ins, outs = slice(g * Cg, (g + 1) * Cg), slice(g * Kg, (g + 1) * Kg)
-        for r in range(p.R):
-            rows = slice(r * dh, r * dh + (p.P - 1) * sh + 1, sh)
-            for s in range(p.S):
-                columns = slice(s * dw, s * dw + (p.Q - 1) * sw + 1, sw)
-                seen = padded[:, ins, rows, columns]
-                if p.op == "fprop":
-                    y[:, outs] += np.einsum("kc,ncpq->nkpq", w[outs, :, r, s], seen, optimize=True)
-                elif p.op == "dgrad":
-                    seen += np.einsum("kc,nkpq->ncpq", w[outs, :, r, s], y[:, outs], optimize=True)
-                else:
-                    w[outs, :, r, s] = np.einsum("nkpq,ncpq->kc", y[:, outs], seen, optimize=True)
+    # one matrix product of a group's channels for each tap
+    pixels, groups = p.P * p.Q, (p.N, p.groups)
+    y_matrix = y.reshape(*groups, Kg, pixels)
+    for r in range(p.R):
+        rows = slice(r * dh, r * dh + (p.P - 1) * sh + 1, sh)
+        for s in range(p.S):
+            columns = slice(s * dw, s * dw + (p.Q - 1) * sw + 1, sw)
+            seen = padded[:, :, rows, columns]
+            tap = w[:, :, r, s].reshape(p.groups, Kg, Cg)
+            if p.op == "fprop":
+                y_matrix += tap @ seen.reshape(*groups, Cg, pixels)
+            elif p.op == "dgrad":
+                seen += (tap.transpose(0, 2, 1) @ y_matrix).reshape(seen.shape)
+            else:
+                products = y_matrix @ seen.reshape(*groups, Cg, pixels).transpose(0, 1, 3, 2)
+                w[:, :, r, s] = products.sum(axis=0).reshape(p.K, Cg)
     if p.op == "wgrad":
         return w.transpose(FROM_COMMON[p.weights])
     result = y if p.op == "fprop" else padded[:, :, top : top + p.H, left : left + p.W]
