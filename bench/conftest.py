@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
@@ -62,8 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--family: no layer is called {family}…; families are {names}")
     # a table of its own says the same in less; --benchmark-verbose shows both
     config.option.benchmark_quiet = True
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    config.stash[REPORT] = Report(device.cpu(), load=load)
+    config.stash[REPORT] = Report(device.cpu())
     config.stash[COMMIT] = None if path is None else commit_of()
 
 

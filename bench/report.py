@@ -21,12 +21,12 @@ from gpuconv.backend.device import Device
 from gpuconv.problem import ConvProblem
 
 SCHEMA: Final = 1
-#: A load average that says something else was running.
-BUSY: Final = 0.5
+#: Processors that others kept busy, on average, from which on times are not to be trusted.
+DISTURBED: Final = 0.25
 ROOT: Final = Path(__file__).parents[1]
 RECORD: Final = (
     *("problem", "op", "dtype", "layout", "kernel", "config", "us", "gflops", "error_over_bound"),
-    *("baseline", "baseline_us", "ratio"),
+    *("baseline", "baseline_us", "ratio", "others"),
 )
 
 
@@ -40,8 +40,6 @@ class Report:
         Where it ran.
     baseline : str or None
         What was compared with, if anything was.
-    load : float or None
-        The machine's load average when the run began, where the system tells.
     records : list of dict
         One for each problem, see `RECORD`.
     call_overhead : dict or None
@@ -52,7 +50,6 @@ class Report:
 
     device: Device
     baseline: str | None = None
-    load: float | None = None
     records: list[dict[str, Any]] = field(default_factory=list)
     call_overhead: dict[str, Any] | None = None
     import_seconds: dict[str, float] | None = None
@@ -64,8 +61,6 @@ class Report:
         """The table, the ratios summed up, and what else was measured."""
         if self.records:
             yield f"{self.device}, {_plural(self.device.threads, 'thread')}; fastest call of each"
-            if self.load is not None and self.load >= BUSY:
-                yield f"the machine was busy at the start (load {self.load:.1f}): do not trust these times"
             if self.baseline is not None:
                 yield f"ratio = {self.baseline} time / gpuconv time: above 1 gpuconv is faster"
             yield ""
@@ -94,7 +89,6 @@ class Report:
                 "torch": None if self.baseline is None else self.baseline.removeprefix("torch "),
             },
             "threads": self.device.threads,
-            "load_at_start": None if self.load is None else round(self.load, 2),
         }
         if self.import_seconds is not None:
             content["import_seconds_beyond_numpy"] = self.import_seconds
@@ -142,7 +136,7 @@ def _table(records: list[dict[str, Any]]) -> Iterator[str]:
     columns = ["problem", "kernel", "µs", "GFLOP/s", "err/bound"] + ["torch µs", "ratio"] * compared
     rows = [
         [
-            record["problem"],
+            record["problem"] + " !" * _disturbed(record),
             record["kernel"],
             f"{record['us']:.1f}",
             f"{record['gflops']:.1f}",
@@ -162,15 +156,22 @@ def _table(records: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _summary(records: list[dict[str, Any]]) -> Iterator[str]:
+    disturbed = sum(map(_disturbed, records))
+    if disturbed:
+        yield f"! {disturbed} of {len(records)}: other processes kept a processor busy; left out below"
     ratios: dict[str, list[tuple[float, str]]] = {}
     for record in records:
-        if "ratio" in record:
+        if "ratio" in record and not _disturbed(record):
             group = f"{record['op']} {kind(ConvProblem.parse(record['problem']))}"
             for name in ("all", group):
                 ratios.setdefault(name, []).append((record["ratio"], record["problem"]))
     for name, found in ratios.items():
         mean, worst = geometric_mean([ratio for ratio, _ in found]), min(found)
         yield f"{name:<18} {len(found):>3}  geometric mean {mean:5.2f}  worst {worst[0]:5.2f}  {worst[1]}"
+
+
+def _disturbed(record: dict[str, Any]) -> bool:
+    return (record.get("others") or 0) > DISTURBED
 
 
 def _cell(record: dict[str, Any], name: str, form: str) -> str:

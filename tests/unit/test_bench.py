@@ -130,23 +130,30 @@ def test_a_run_writes_its_results(tmp_path: Path) -> None:
     assert {"device", "date", "commit", "threads"} <= found.keys()
     (record,) = found["records"]
     assert record["problem"] == "dgrad_n1c960h7w7k960r3s3p1g960_nhwc_f32"
+    assert list(record) == [
+        *("problem", "op", "dtype", "layout", "kernel", "config", "us", "gflops", "error_over_bound"),
+        *("baseline", "baseline_us", "ratio", "others"),
+    ]
     assert record["us"] > 0
     assert record["gflops"] > 0
     assert 0 <= record["error_over_bound"] <= 1
     assert record["kernel"]
     assert record["baseline"] is record["baseline_us"] is record["ratio"] is None
-    assert f"{record['problem']}  {record['kernel']}" in done.stdout
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith(record["problem"])]
+    assert record["kernel"] in row
 
 
 def test_means_are_geometric_and_the_worst_is_named(module: Any) -> None:
     report = module("report")
     found = report.Report(device.cpu(), "torch 9.9")
-    for k, ratio in ((8, 0.5), (16, 8.0)):
+    for k, ratio, others in ((8, 0.5, 0.0), (16, 8.0, 0.1), (32, 99.0, 0.9)):
         record = dict.fromkeys(report.RECORD, 1.0)
         record |= {"problem": f"fprop_n1c4h8w8k{k}r1s1_nchw_f32", "op": "fprop", "kernel": "some"}
-        found.records.append(record | {"ratio": ratio})
+        found.records.append(record | {"ratio": ratio, "others": others})
     text = "\n".join(found.lines())
     assert "ratio = torch 9.9 time / gpuconv time: above 1 gpuconv is faster" in text
+    assert "! 1 of 3: other processes kept a processor busy; left out below" in text
+    assert text.count("fprop_n1c4h8w8k32r1s1_nchw_f32 !") == 1
     summary = "geometric mean  2.00  worst  0.50  fprop_n1c4h8w8k8r1s1_nchw_f32"
     assert text.count(summary) == 2  # over all, and over the pointwise ones
 
