@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import TypeVar
@@ -72,7 +73,7 @@ def _settle(futures: list[Future[None]]) -> None:
 
 
 def _submit(calls: Sequence[Callable[[], None]]) -> list[Future[None]]:
-    """Begin calls on the pool; none of them where the interpreter is ending and takes no more."""
+    """Begin calls on the pool: fewer or none where no thread can start or the interpreter is ending."""
     global _pool, _pool_size
     with _lock:
         if _pool is None or _pool_size < len(calls):
@@ -82,10 +83,11 @@ def _submit(calls: Sequence[Callable[[], None]]) -> list[Future[None]]:
             _pool = ThreadPoolExecutor(
                 _pool_size, thread_name_prefix="gpuconv", initializer=blas.enter_worker
             )
-        try:
-            return [_pool.submit(call) for call in calls]
-        except RuntimeError:
-            return []
+        futures: list[Future[None]] = []
+        with suppress(RuntimeError):
+            for call in calls:
+                futures.append(_pool.submit(call))
+        return futures
 
 
 def _after_fork() -> None:

@@ -15,6 +15,7 @@ not finite is therefore computed again, tap by tap.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -22,12 +23,12 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from gpuconv.backend import blas, threads
-from gpuconv.kernels.cpu import blocks, epilogue, patches
+from gpuconv.kernels.cpu import blocks, epilogue, patches, products
 from gpuconv.kernels.cpu.blocks import Block, Cut, Grid, Scratch, Work
 from gpuconv.kernels.cpu.correlation import Axis, Correlation, by_group, covers, passes, taps_of
 from gpuconv.problem import ConvProblem
 
-_ROWS, _SUMS, _PRODUCTS = range(3)
+_ROWS, _SUMS, _SPARE, _PARTIAL = range(4)
 
 
 class BandedProduct:
@@ -48,7 +49,7 @@ class BandedProduct:
             rows, cells = grid.rows.longest * band, grid.groups.longest * grid.columns.longest
             laid = max(laid, cells * _height(one, rows) * one.columns.taps)
             sums = max(sums, cells * rows * self.outputs)
-        self.sizes = (laid, sums, sums)
+        self.sizes = (laid, sums, sums, sums)
         each = sum(self.sizes) * self.dtype.itemsize
         self.workers = blocks.workers(threads, len(self.work), each)
         matrices = sum(
@@ -106,8 +107,8 @@ class BandedProduct:
         one, band = self.passes[index], self.bands[index]
         groups, (first, last), (left, right) = slice(*block.groups), block.rows, block.columns
         count, height, width = block.groups[1] - block.groups[0], last - first, right - left
-        products = self._products(block, band)
-        tall, wide = _height(one, products * band), one.columns.taps
+        each = self._products(block, band)
+        tall, wide = _height(one, each * band), one.columns.taps
         laid = scratch.take(_ROWS, count, tall, wide, width)
         # Z is a gather whose only row tap walks over consecutive source rows
         offset = one.rows.offset + first * one.rows.stride
@@ -121,38 +122,38 @@ class BandedProduct:
         depth = bands.shape[-1]
         windows = as_strided(
             laid,
-            (count, 1, products, depth, width),
+            (count, 1, each, depth, width),
             (by_group_, 0, band * one.rows.stride * by_row, by_tap, by_column),
             writeable=False,
         )
-        shape = (count, self.outputs, products, band, width)
-        if straight and height == products * band:
+        shape = (count, self.outputs, each, band, width)
+        spare = partial(scratch.take, _SPARE, *shape)
+        if straight and height == each * band:
             values = target
-            np.matmul(bands[groups], windows, out=target[:, :, 0].reshape(shape))
+            products.multiply(bands[groups], windows, target[:, :, 0].reshape(shape), spare)
         else:
             sums = scratch.take(_SUMS, *shape)
-            np.matmul(bands[groups], windows, out=sums)
-            values = sums.reshape(count, self.outputs, 1, products * band, width)[:, :, :, :height]
+            products.multiply(bands[groups], windows, sums, spare)
+            values = sums.reshape(count, self.outputs, 1, each * band, width)[:, :, :, :height]
         if not np.isfinite(np.add.reduce(values, axis=None)):
             self._tap_by_tap(one, laid, taps[groups], values, scratch)
         return values
 
     def _tap_by_tap(self, one: Correlation, laid: Any, taps: Any, values: Any, scratch: Scratch) -> None:
-        """The same sums without a single product outside the taps."""
+        """The same sums without a single product outside the taps; row by row, to keep sums short."""
         height = values.shape[3]
         stride, dilation = one.rows.stride, one.rows.dilation
+        shape = (values.shape[0], self.outputs, 1, height, values.shape[4])
         values[...] = 0
         for r in range(one.rows.taps):
-            top = r * dilation
-            rows = laid[:, top : top + (height - 1) * stride + 1 : stride]
+            rows = laid[:, r * dilation : r * dilation + (height - 1) * stride + 1 : stride]
+            row_sum = scratch.take(_PARTIAL, *shape)
+            row_sum[...] = 0
             for s in range(one.columns.taps):
-                shape = (values.shape[0], self.outputs, 1, height, values.shape[4])
-                product = np.multiply(
-                    rows[:, None, None, :, s],
-                    taps[:, :, r, s, None, None, None],
-                    out=scratch.take(_PRODUCTS, *shape),
-                )
-                np.add(values, product, out=values)
+                seen, tap = rows[:, None, None, :, s], taps[:, :, r, s, None, None, None]
+                product = np.multiply(seen, tap, out=scratch.take(_SPARE, *shape))
+                np.add(row_sum, product, out=row_sum)
+            np.add(values, row_sum, out=values)
 
     def _band(self, one: Correlation, band: int, taps: Any) -> Any:
         """T for every output of every group, as (groups, outputs, 1, band, depth)."""
@@ -170,7 +171,7 @@ class BandedProduct:
     def _grid(self, one: Correlation, band: int, block_bytes: int) -> Grid:
         """Cut images, groups, rows (in whole products), and columns where one product is too big."""
         line = one.columns.taps * self.dtype.itemsize * _height(one, band)
-        columns = blocks.cut(one.columns.outputs, max(64, block_bytes // line))
+        columns = blocks.cut(one.columns.outputs, max(1, block_bytes // line))
         fitting = max(1, block_bytes // (line * columns.longest))  # products in one block
         tall = -(-one.rows.outputs // band)
         most = max(1, -(-self.p.groups * self.p.N // blocks.ENOUGH_BLOCKS))

@@ -20,10 +20,14 @@ from gpuconv.kernels.cpu.tap_sum import TapSum
 from gpuconv.plan import Plan
 from gpuconv.problem import ConvProblem
 
-_BLOCK_ROWS: Final = (4, 8, 16, 32)
+_BLOCK_ROWS: Final = (1, 2, 4, 8, 16, 32)
 _BLOCK_KIB: Final = (128, 256, 512, 1024, 2048, 4096, 8192)
-#: Rows of the banded matrix are mostly zeros beyond this dilation.
-_MOST_DILATION: Final = 4
+#: Rows of the banded matrix are mostly zeros beyond this stride or dilation.
+_MOST_STEP: Final = 4
+#: Elements of all banded matrices together; they are larger than the taps by their number of rows and more.
+_MOST_BANDED: Final = 8 * 2**20
+#: Sums of more taps, one after the other, leave the error bound.
+_MOST_TAPS: Final = 64
 #: Channels-last: beyond this many taps and columns, laying rows out for products pays.
 _FEW_TAPS: Final = 9
 _FEW_COLUMNS: Final = 14
@@ -64,25 +68,34 @@ class CpuDepthwiseBanded(Kernel[BandedConfig]):
             return self.reject(f"takes at most 4 outputs of a single channel, there are {p.K}")
         if p.R * p.S == 1:
             return self.reject("takes more than one tap")
-        if max(p.dilation) > _MOST_DILATION:
-            return self.reject(f"takes dilations up to {_MOST_DILATION}, this one is {max(p.dilation)}")
+        for name, step in (("dilations", max(p.dilation)), ("strides", max(p.stride))):
+            if step > _MOST_STEP:
+                return self.reject(f"takes {name} up to {_MOST_STEP}, this one is {step}")
+        if self._banded(p, 1) > _MOST_BANDED:
+            return self.reject(f"takes up to {_MOST_BANDED} taps in all, there are {self._banded(p, 1)}")
         return None
 
     def configs(self, p: ConvProblem, device: Device) -> Sequence[BandedConfig]:
-        """Every number of rows with every block size."""
-        return [BandedConfig(rows, kib) for rows in _BLOCK_ROWS for kib in _BLOCK_KIB]
+        """Every number of rows whose matrices are not too large, with every block size."""
+        fitting = [rows for rows in _BLOCK_ROWS if self._banded(p, rows) <= _MOST_BANDED]
+        return [BandedConfig(rows, kib) for rows in fitting for kib in _BLOCK_KIB]
 
     def check_config(self, p: ConvProblem, cfg: BandedConfig, device: Device) -> Reject | None:
         """Bounds only; any rows and any block are right."""
         if not 1 <= cfg.block_rows <= 64:
             return self.reject(f"block_rows must be from 1 to 64, got {cfg.block_rows}")
+        if self._banded(p, cfg.block_rows) > _MOST_BANDED:
+            return self.reject(f"block_rows={cfg.block_rows} makes matrices of over {_MOST_BANDED} elements")
         if not 1 <= cfg.block_kib <= 2**20:
             return self.reject(f"block_kib must be from 1 to {2**20}, got {cfg.block_kib}")
         return None
 
     def default_config(self, p: ConvProblem, device: Device) -> BandedConfig:
         """More rows for taller kernels: the share of useful products is R of R + block_rows − 1."""
-        return BandedConfig(8 if p.R <= 7 else 16 if p.R <= 11 else 32)
+        rows = 8 if p.R <= 7 else 16 if p.R <= 11 else 32
+        while self._banded(p, rows) > _MOST_BANDED:
+            rows //= 2
+        return BandedConfig(rows)
 
     def workspace_bytes(self, p: ConvProblem, cfg: BandedConfig, device: Device) -> int:
         """Laid-out rows and sums of one block for each thread, and the banded matrices."""
@@ -96,6 +109,12 @@ class CpuDepthwiseBanded(Kernel[BandedConfig]):
     def preference(self, p: ConvProblem, device: Device) -> int:
         """Above the general case, which copies every row once for each tap."""
         return 1
+
+    @staticmethod
+    def _banded(p: ConvProblem, rows: int) -> int:
+        """Elements of the banded matrices, at most."""
+        tall = (rows - 1) * p.stride[0] + (p.R - 1) * p.dilation[0] + 1
+        return p.K * rows * tall * p.S
 
     @staticmethod
     def _engine(p: ConvProblem, cfg: BandedConfig, device: Device) -> BandedProduct:
@@ -122,6 +141,8 @@ class CpuDepthwiseTaps(Kernel[TapsConfig]):
             return self.reject(
                 f"takes one channel in and out for each of several groups, not {p.C}→{p.K} in {p.groups}"
             )
+        if p.R * p.S > _MOST_TAPS:
+            return self.reject(f"takes up to {_MOST_TAPS} taps, there are {p.R * p.S}")
         return None
 
     def configs(self, p: ConvProblem, device: Device) -> Sequence[TapsConfig]:

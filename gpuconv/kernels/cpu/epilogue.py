@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from gpuconv.kernels.cpu.blocks import Block, accumulator
 from gpuconv.kernels.cpu.correlation import Correlation
 from gpuconv.problem import ConvProblem
+
+
+_FILLED_AT_ONCE: Final = 16_384
 
 
 def plain(array: Any, dtype: np.dtype[Any]) -> bool:
@@ -37,7 +40,7 @@ def finish(p: ConvProblem, values: Any, bias: Any, residual: Any) -> None:
 
 
 def fill(p: ConvProblem, result: Any, bias: Any, residual: Any) -> None:
-    """Write a result that no tap reaches: zero, plus bias and residual. Row by row, to take no memory.
+    """Write a result that no tap reaches: zero, plus bias and residual; in small pieces, to take no memory.
 
     Parameters
     ----------
@@ -47,12 +50,13 @@ def fill(p: ConvProblem, result: Any, bias: Any, residual: Any) -> None:
     if bias is None and residual is None:
         result[...] = 0
         return
+    step = max(1, _FILLED_AT_ONCE // (result.shape[1] * result.shape[2]))
     for n in range(result.shape[0]):
         for y in range(result.shape[3]):
-            target = result[n : n + 1, :, :, y : y + 1].transpose(1, 2, 0, 3, 4)
-            values = np.zeros(target.shape, accumulator(p))
-            also = residual
-            if residual is not None:
-                also = residual[n : n + 1, :, :, y : y + 1].transpose(1, 2, 0, 3, 4)
-            finish(p, values, bias, also)
-            target[...] = values
+            for x in range(0, result.shape[4], step):
+                part = (slice(n, n + 1), slice(None), slice(None), slice(y, y + 1), slice(x, x + step))
+                target = result[part].transpose(1, 2, 0, 3, 4)
+                values = np.zeros(target.shape, accumulator(p))
+                also = None if residual is None else residual[part].transpose(1, 2, 0, 3, 4)
+                finish(p, values, bias, also)
+                target[...] = values

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from gpuconv.backend import blas, threads
-from gpuconv.kernels.cpu import blocks, epilogue, patches
+from gpuconv.kernels.cpu import blocks, epilogue, patches, products
 from gpuconv.kernels.cpu.blocks import Block, Cut, Grid, Scratch, Work
 from gpuconv.kernels.cpu.correlation import Correlation, by_group, covers, passes, taps_of
 from gpuconv.problem import ConvProblem
 
-_PATCHES, _SUMS, _SOURCE = range(3)
+_PATCHES, _SUMS, _SOURCE, _SPARE = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,13 @@ class PatchProduct:
         if self.channels_first:
             if sums is None:
                 sums = scratch.take(_SUMS, count, width, block.pixels)
-            np.matmul(matrix[groups, channels], seen_by_pixel, out=sums)
+            spare = partial(scratch.take, _SPARE, count, width, block.pixels)
+            products.multiply(matrix[groups, channels], seen_by_pixel, sums, spare)
         else:
             if sums is None:
                 sums = scratch.take(_SUMS, count, block.pixels, width)
-            np.matmul(seen_by_pixel, matrix[groups, :, channels], out=sums)
+            spare = partial(scratch.take, _SPARE, count, block.pixels, width)
+            products.multiply(seen_by_pixel, matrix[groups, :, channels], sums, spare)
             sums = sums.transpose(0, 2, 1)
         target = epilogue.cells(call.result, one, block)
         values = target if written else sums.reshape(target.shape)
@@ -112,13 +115,14 @@ class PatchProduct:
         """The weights of one pass: (groups, channels, depth) or (groups, depth, channels)."""
         taps = taps_of(self.p, one, w)
         groups, outputs, inputs, r, s = taps.shape
-        if self.channels_first:
-            matrix = taps.reshape(groups, outputs, inputs * r * s)
-        else:
-            matrix = taps.transpose(0, 3, 4, 2, 1).reshape(groups, r * s * inputs, outputs)
-        if matrix.dtype == self.dtype and patches.multipliable(matrix):
-            return matrix
-        return np.array(matrix, self.dtype, order="C")
+        shape: tuple[int, ...] = (groups, outputs, inputs * r * s)
+        if not self.channels_first:
+            taps, shape = taps.transpose(0, 3, 4, 2, 1), (groups, r * s * inputs, outputs)
+        if taps.dtype == self.dtype:
+            matrix = taps.reshape(shape)
+            if patches.multipliable(matrix):
+                return matrix
+        return np.array(taps, self.dtype, order="C").reshape(shape)
 
     def _place(self, block: Block, out: Any) -> Any:
         """The block's part of a contiguous output, shaped as the product, or None if it is no matrix."""
@@ -154,13 +158,15 @@ class PatchProduct:
             return share
         return max(1, min(share, 256 // (one.rows.outputs * one.columns.outputs)))
 
-    def _scratch_sizes(self) -> tuple[int, int, int]:
-        patch = sums = source = 0
+    def _scratch_sizes(self) -> tuple[int, int, int, int]:
+        patch = sums = source = spare = 0
         for one, grid in zip(self.passes, self.work.grids, strict=True):
             groups = grid.groups.longest
             patch = max(patch, groups * self._depth(one) * grid.pixels)
-            sums = max(sums, groups * grid.channels.longest * grid.pixels)
-            if self.p.dtype in ("f16", "bf16"):
-                cells = patches.most_touched(one, grid.rows.longest, grid.columns.longest)
-                source = max(source, groups * self.inputs * grid.images.longest * cells)
-        return patch, sums, source
+            block = groups * grid.channels.longest * grid.pixels
+            sums = max(sums, block)
+            # a block at an edge is smaller, and the smaller the shorter its pieces
+            if self._depth(one) > products.SHORT:
+                spare = max(spare, block)
+            source = max(source, groups * self.inputs * patches.box_cells(one, grid, self.p.dtype))
+        return patch, sums, source, spare

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuconv.kernels.cpu.blocks import Block, Range, Scratch, length
+from gpuconv.kernels.cpu.blocks import Block, Grid, Range, Scratch, length
 from gpuconv.kernels.cpu.correlation import Axis, Correlation
 
 
@@ -36,7 +36,7 @@ def patches(
     view = in_place(one, block, source, scratch.dtype, channels_first)
     if view is not None:
         return view
-    if source.dtype != scratch.dtype:
+    if converts_box(one, source.dtype, length(block.rows), length(block.columns)):
         high, wide, one = touched(one, block.rows, block.columns)
         seen = source[..., high, wide]
         source = scratch.take(pieces[1], *seen.shape)
@@ -140,17 +140,30 @@ def gather(source: Any, one: Correlation, block: Block, columns: Any) -> None:
             ]
 
 
-def touched(one: Correlation, rows: Range, columns: Range) -> tuple[slice, slice, Correlation]:
-    """The box of the source that a block touches, and the pass that reads a copy of that box.
+def converts_box(one: Correlation, dtype: np.dtype[Any], rows: int, columns: int) -> bool:
+    """Whether 16-bit cells are converted once for all taps: not where most of their box is never seen."""
+    seen = one.rows.taps * one.columns.taps * rows * columns
+    return dtype.itemsize == 2 and most_touched(one, rows, columns) <= seen
 
-    Converting a box once is cheaper than converting what every tap sees.
-    """
+
+def touched(one: Correlation, rows: Range, columns: Range) -> tuple[slice, slice, Correlation]:
+    """The box of the source that a block touches, and the pass that reads a copy of that box."""
     high, wide = source_range(one.rows, rows), source_range(one.columns, columns)
     inner = Correlation(
         replace(one.rows, offset=one.rows.offset - high[0], size=length(high)),
         replace(one.columns, offset=one.columns.offset - wide[0], size=length(wide)),
     )
     return slice(*high), slice(*wide), inner
+
+
+def box_cells(one: Correlation, grid: Grid, dtype: str) -> int:
+    """Cells of one channel that a block converts at most."""
+    if dtype not in ("f16", "bf16"):
+        return 0
+    # a box is converted only where it is no larger than what the taps see of it
+    taps = one.rows.taps * one.columns.taps
+    seen = taps * grid.rows.longest * grid.columns.longest
+    return grid.images.longest * min(seen, most_touched(one, grid.rows.longest, grid.columns.longest))
 
 
 def most_touched(one: Correlation, rows: int, columns: int) -> int:

@@ -35,9 +35,7 @@ class TapSum:
         sums = source = 0
         for one, grid in zip(self.passes, self.work.grids, strict=True):
             sums = max(sums, p.C * grid.pixels)
-            if p.dtype in ("f16", "bf16"):
-                cells = patches.most_touched(one, grid.rows.longest, grid.columns.longest)
-                source = max(source, p.C * grid.images.longest * cells)
+            source = max(source, p.C * patches.box_cells(one, grid, p.dtype))
         self.sizes = (sums, sums, source)
         each = sum(self.sizes) * self.dtype.itemsize
         self.workers = blocks.workers(threads, len(self.work), each)
@@ -75,7 +73,7 @@ class TapSum:
         self, one: Correlation, rows: Range, columns: Range, source: Any, taps: Any, scratch: Scratch
     ) -> Any:
         """Sum of a block over all taps, as (images, rows, columns, channels)."""
-        if source.dtype != self.dtype:
+        if patches.converts_box(one, source.dtype, rows[1] - rows[0], columns[1] - columns[0]):
             high, wide, one = patches.touched(one, rows, columns)
             seen = source[:, high, wide]
             source = scratch.take(_SOURCE, *seen.shape)
@@ -94,7 +92,9 @@ class TapSum:
                 seen = source[
                     :, y : y + (height - 1) * down + 1 : down, x : x + (width - 1) * along + 1 : along
                 ]
-                product = np.multiply(seen, taps[r, s], out=scratch.take(_PRODUCTS, *seen.shape))
+                product = np.multiply(
+                    seen, taps[r, s], out=scratch.take(_PRODUCTS, *seen.shape), dtype=self.dtype
+                )
                 part = sums[:, top - rows[0] : bottom - rows[0], left - columns[0] : right - columns[0]]
                 np.add(part, product, out=part)
         return sums

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gpuconv.backend import blas, threads
-from gpuconv.kernels.cpu import blocks, patches
+from gpuconv.kernels.cpu import blocks, patches, products
 from gpuconv.kernels.cpu.blocks import Block, Cut, Grid, Scratch
 from gpuconv.kernels.cpu.correlation import by_group, forward
 from gpuconv.layout import common_view
@@ -99,23 +99,25 @@ class WeightGradient:
         )
         order = (1, 2, 0, 3, 4) if self.channels_first else (1, 0, 3, 4, 2)
         dy[...] = grad.transpose(order)
-        if self.channels_first:
-            product = scratch.take(_PRODUCT, g, k, c * r * s)
-            np.matmul(dy.reshape(g, k, n * m * q), seen_by_pixel.transpose(0, 2, 1), out=product)
-            product, target = product.reshape(g, k, c, r, s), partial[groups, :, channels]
-        else:
-            product = scratch.take(_PRODUCT, g, r * s * c, k)
-            np.matmul(seen_by_pixel.transpose(0, 2, 1), dy.reshape(g, n * m * q, k), out=product)
-            product, target = product.reshape(g, r, s, c, k), partial[groups, :, :, channels]
-        if add:
-            np.add(target, product, out=target)
-        else:
-            target[...] = product
+        k_first = self.channels_first
+        target = partial[groups, :, channels] if k_first else partial[groups, :, :, channels]
+        shape = (g, k, c, r, s) if k_first else (g, r, s, c, k)
+        product = scratch.take(_PRODUCT, *shape)
+        matrix = product.reshape((g, k, c * r * s) if k_first else (g, r * s * c, k))
+        dy = dy.reshape((g, k, n * m * q) if k_first else (g, n * m * q, k))
+        left, right = (
+            (dy, seen_by_pixel.transpose(0, 2, 1)) if k_first else (seen_by_pixel.transpose(0, 2, 1), dy)
+        )
+        for start, stop in products.pieces(matrix.shape[1], matrix.shape[2], n * m * q):
+            np.matmul(left[..., start:stop], right[:, start:stop], out=matrix)
+            if add:
+                np.add(target, product, out=target)
+            else:
+                target[...] = product
+            add = True
 
     def _scratch_sizes(self) -> tuple[int, int, int, int]:
         grid, groups, inputs = self.grid, self.grid.groups.longest, self.grid.channels.longest
-        depth, source = groups * inputs * self.p.R * self.p.S, 0
-        if self.p.dtype in ("f16", "bf16"):
-            cells = patches.most_touched(self.pass_, grid.rows.longest, grid.columns.longest)
-            source = groups * inputs * grid.images.longest * cells
+        depth = groups * inputs * self.p.R * self.p.S
+        source = groups * inputs * patches.box_cells(self.pass_, grid, self.p.dtype)
         return depth * grid.pixels, depth * self.outputs, source, groups * self.outputs * grid.pixels
