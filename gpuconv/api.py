@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from gpuconv.backend import arrays
 from gpuconv.calls import Call, run
 from gpuconv.errors import Reject, UnsupportedProblem
 from gpuconv.options import Options
+
+_SUMMED_AT_ONCE: Final = 256
 
 
 def conv2d(
@@ -254,8 +256,9 @@ def conv2d_bias_grad(grad_out: Any, *, data_format: str = "NCHW") -> Any:
     dtype = arrays.dtype_of("grad_out", grad_out)
     layout, _ = arguments.layouts(data_format, None)
     shape = arrays.shape_of(grad_out)
-    if len(shape) != 4:
-        raise ValueError(f"grad_out must have four dimensions {tuple(data_format)}, got shape {shape}")
+    if len(shape) != 4 or min(shape[1:]) < 1:
+        order = ", ".join(data_format)
+        raise ValueError(f"grad_out must have four dimensions ({order}), only N empty, got shape {shape}")
     if not isinstance(grad_out, np.ndarray):
         text = "x".join(map(str, shape))
         raise UnsupportedProblem(
@@ -263,8 +266,17 @@ def conv2d_bias_grad(grad_out: Any, *, data_format: str = "NCHW") -> Any:
             str(arrays.device_of(grad_out)),
             (Reject("cpu", "runs on the CPU only"),),
         )
+    values = np.asarray(grad_out)
+    total: Any = values
     with np.errstate(all="ignore"):  # NaN and overflow are results here, not accidents
-        total = arrays.native(grad_out).sum(
-            axis=tuple(i for i in range(4) if layout[i] != "c"), dtype=np.float64
-        )
-        return total.astype(arrays.native(grad_out).dtype)
+        for axis in reversed([axis for axis in range(4) if layout[axis] != "c"]):
+            total = _sum(total, axis)
+        return total.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _sum(values: Any, axis: int) -> Any:
+    """Sum over one axis in float64, a few hundred at a time: the error must not grow with the length."""
+    while values.shape[axis] > _SUMMED_AT_ONCE:
+        starts = np.arange(0, values.shape[axis], _SUMMED_AT_ONCE)
+        values = np.add.reduceat(values, starts, axis=axis, dtype=np.float64)
+    return values.sum(axis=axis, dtype=np.float64)

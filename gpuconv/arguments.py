@@ -23,8 +23,11 @@ PRECISIONS: Final = ("ieee", "tf32", "tf32x3", "relaxed")
 
 
 def show(value: object) -> str:
-    """``repr`` of a value, on one line and cut to its length."""
-    text = " ".join(repr(value).split())
+    """``repr`` of a value, on one line and cut to its length, whatever the value is."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a caller's own __repr__ may raise anything, and Python refuses to write huge integers
+        text = f"a value of type {type(value).__name__} that cannot be printed"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

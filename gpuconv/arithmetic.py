@@ -90,6 +90,8 @@ def parameter_count(weight_shape: Any, *, bias: bool = True, weight_format: str 
     """
     _, weights = arguments.layouts("NCHW", weight_format)
     K, Cg, R, S = common_shape(arguments.shape4("weight_shape", weight_shape), weights)
+    if min(K, Cg, R, S) < 1:
+        raise ValueError(f"weight_shape must have no empty dimension, got {tuple(weight_shape)}")
     return K * Cg * R * S + K * arguments.flag("bias", bias)
 
 
@@ -228,6 +230,8 @@ def receptive_field(layers: Iterable[Any]) -> ReceptiveField:
     ReceptiveField(size=(3, 3), stride=(1, 1))
     """
     size, step = [1, 1], [1, 1]
+    if not isinstance(layers, Iterable) or isinstance(layers, str):
+        raise TypeError(f"layers must be a sequence of layers, got {arguments.show(layers)}")
     for index, layer in enumerate(layers):
         if not isinstance(layer, (tuple, list)) or not 1 <= len(layer) <= 3:
             raise TypeError(

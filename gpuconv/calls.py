@@ -48,31 +48,24 @@ def run(call: Call, options: Options) -> Any:
                 _plans.clear()
             _plans[key] = plan
     p = plan.problem
-    first, second = call.operands.values()
+    first, second = map(arrays.plain, call.operands.values())
+    a, b = (second, first) if call.op == "dgrad" else (first, second)
     shape, out = p.operand_shapes[2], call.out
-    if out is not None:
+    if out is None:
+        result = out = np.empty(shape, a.dtype.newbyteorder("="))
+    else:
         inputs = {**call.operands, "bias": call.bias, "residual": call.residual}
         arrays.check_out(out, shape, p.dtype, plan.device, inputs)
-    a, b = (second, first) if call.op == "dgrad" else (first, second)
-    a, b, bias, residual = (arrays.native(array) for array in (a, b, call.bias, call.residual))
-    result = out if out is not None and out.dtype.isnative else np.empty(shape, a.dtype)
-    plan(a, b, result, bias=bias, residual=residual)
-    if out is not None and result is not out:
-        out[...] = result
-        return out
-    return result
+        result = arrays.plain(out)
+    plan(a, b, result, bias=arrays.plain(call.bias), residual=arrays.plain(call.residual))
+    return out
 
 
 def _key(call: Call, options: Options) -> tuple[Any, ...] | None:
     """Everything a plan follows from, as written; None for what only the checks can judge."""
     if call.tune is not None and call.tune is not False:
         return None
-    key: list[Any] = [
-        call.op,
-        call.activation,
-        settings.read("GPUCONV_KERNEL"),
-        settings.read("GPUCONV_CONFIG"),
-    ]
+    key: list[Any] = [call.op, settings.read("GPUCONV_KERNEL"), settings.read("GPUCONV_CONFIG")]
     for array in (*call.operands.values(), call.bias, call.residual):
         if array is None:
             key.append(None)
@@ -80,11 +73,10 @@ def _key(call: Call, options: Options) -> tuple[Any, ...] | None:
             key += array.shape, array.dtype
         else:
             return None
-    key += map(_raw, options)
-    key += _raw(call.input_shape), _raw(call.weight_shape)
     try:
+        key += map(_raw, (*options, call.activation, call.input_shape, call.weight_shape))
         hash(full := tuple(key))
-    except TypeError:
+    except Exception:  # unhashable, endlessly nested, or of a type whose own __hash__ raises
         return None
     return full
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple
 
 from gpuconv import arguments
 from gpuconv.layout import common_shape
-from gpuconv.problem import DTYPES, ConvProblem, Op, Shape
+from gpuconv.problem import DTYPES, ITEMSIZE, ConvProblem, Op, Shape
 
 
 class Options(NamedTuple):
@@ -62,6 +63,9 @@ class Options(NamedTuple):
             raise ValueError(f"{x[0]} must have no empty dimension but the batch, got shape {tuple(x[1])}")
         if min(K, Cg, R, S) < 1:
             raise ValueError(f"{w[0]} must have no empty dimension, got shape {tuple(w[1])}")
+        for name, shape in (x, w):
+            if prod(shape) * ITEMSIZE[dtype] >= 2**63:
+                raise ValueError(f"{name} must fit into 64-bit addresses, got shape {tuple(shape)}")
         for channels, what in ((C, f"channels of {x[0]}"), (K, f"filters of {w[0]}")):
             if channels % groups:
                 raise ValueError(f"groups must divide the {channels} {what}, got {groups}")

@@ -18,7 +18,7 @@ Run = Callable[[Any, Any, Any, Any, Any], None]
 class Plan:
     """What `gpuconv.dispatch.plan_for` returns.
 
-    The same plan gives the same bits for the same inputs, whatever the number of threads.
+    The same plan gives the same bits for the same inputs, strides included, whatever the number of threads.
 
     Attributes
     ----------

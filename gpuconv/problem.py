@@ -34,6 +34,26 @@ _PATTERN: Final = re.compile(
 )
 
 
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_integer, value))
+
+
+def _is_padding(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_pair, value))
+
+
+_FIELD_TYPES: Final = (
+    (("N", "C", "H", "W", "K", "R", "S", "groups"), _is_integer, "an integer"),
+    (("stride", "dilation"), _is_pair, "a pair of integers"),
+    (("padding",), _is_padding, "two pairs of integers"),
+    (("bias", "residual", "relu"), lambda value: isinstance(value, bool), "True or False"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ConvProblem:
     """A convolution or one of its gradients.
@@ -61,7 +81,7 @@ class ConvProblem:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the fields describe no convolution.
 
     Examples
@@ -94,6 +114,10 @@ class ConvProblem:
     relu: bool = False
 
     def __post_init__(self) -> None:
+        for names, right, what in _FIELD_TYPES:
+            for name in names:
+                if not right(getattr(self, name)):
+                    raise TypeError(f"{name} must be {what}, got {show(getattr(self, name))}")
         words = {"op": OPS, "layout": LAYOUTS, "weights": ("", *WEIGHTS), "dtype": tuple(DTYPES)}
         for name, allowed in {**words, "precision": PRECISIONS}.items():
             if getattr(self, name) not in allowed:
@@ -219,6 +243,8 @@ class ConvProblem:
         ValueError
             If `text` is not of the form, or describes no convolution.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"problem must be text like {FORM}, got {show(text)}")
         match = _PATTERN.fullmatch(text.strip())
         if match is None:
             raise ValueError(f"problem must look like {FORM}, got {show(text)}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gpuconv.arguments import show
 from gpuconv.backend import device
 from gpuconv.backend.device import Device
 from gpuconv.problem import DTYPES
@@ -23,8 +24,15 @@ def check_array(name: str, array: Any) -> None:
                 f"{name} must not be masked: a convolution has no mask; fill it first, {name}.filled(0)"
             )
         return
-    if hasattr(array, "__cuda_array_interface__"):
+    try:
+        interface = array.__cuda_array_interface__
+        np.dtype(interface["typestr"])
+        tuple(interface["shape"])
         return
+    except AttributeError:
+        pass
+    except Exception as error:  # it is the caller's property, which may give or raise anything
+        raise TypeError(f"{name} has a damaged __cuda_array_interface__: {show(error)}") from None
     kind = f"{type(array).__module__}.{type(array).__qualname__}".removeprefix("builtins.")
     raise TypeError(f"{name} must be a NumPy array or a CUDA array, got {kind}")
 
@@ -33,7 +41,9 @@ def device_of(array: Any) -> Device:
     """Device that a checked array lies on."""
     if isinstance(array, np.ndarray):
         return device.cpu()
-    index = getattr(getattr(array, "device", None), "id", None)
+    where = getattr(array, "device", None)
+    # CuPy calls it id, PyTorch index
+    index = getattr(where, "id", getattr(where, "index", None))
     return device.cuda(index if isinstance(index, int) else 0)
 
 
@@ -45,8 +55,10 @@ def dtype_of(name: str, array: Any) -> str:
     TypeError
         If it is none of float16, bfloat16, float32 and float64.
     """
-    dtype = array.dtype if hasattr(array, "dtype") else array.__cuda_array_interface__["typestr"]
-    text = str(np.dtype(dtype).name if isinstance(dtype, (str, np.dtype)) else dtype)
+    dtype = getattr(array, "dtype", None)
+    if not isinstance(dtype, np.dtype):  # another library's, or none: the interface says it in NumPy's words
+        dtype = np.dtype(array.__cuda_array_interface__["typestr"])
+    text = dtype.name
     short = _SHORT.get(text)
     if short is None:
         allowed = ", ".join(DTYPES.values())
@@ -65,11 +77,9 @@ def shape_of(array: Any) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def native(array: Any) -> Any:
-    """The array in this machine's byte order; a copy only if it was swapped."""
-    if isinstance(array, np.ndarray) and not array.dtype.isnative:
-        return array.astype(array.dtype.newbyteorder("="))
-    return array
+def plain(array: Any) -> Any:
+    """A NumPy array without the rules of its own that a subclass may have, on the same memory."""
+    return np.asarray(array) if isinstance(array, np.ndarray) else array
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: str, where: Device, inputs: dict[str, Any]) -> None:
@@ -84,11 +94,26 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: str, where: Device, input
     if where.kind == "cpu":
         if not out.flags.writeable:
             raise ValueError("out must be writeable, this array is read-only")
-        if out.size and any(step == 0 < n - 1 for step, n in zip(out.strides, out.shape, strict=True)):
-            raise ValueError("out must not be broadcast: several of its elements share one address")
+        if _overlaps_itself(out):
+            raise ValueError("out must not overlap itself: several of its elements share an address")
         for name, array in inputs.items():
             if array is not None and _overlap(out, array):
                 raise ValueError(f"out must not overlap {name}")
+
+
+def _overlaps_itself(array: Any) -> bool:
+    """Whether two elements may share a byte: exact for what slicing, transposing and broadcasting make."""
+    if array.size == 0:
+        return False
+    reach = array.itemsize
+    for step, size in sorted(
+        (abs(step), size) for step, size in zip(array.strides, array.shape, strict=True)
+    ):
+        if size > 1:
+            if step < reach:
+                return True
+            reach += step * (size - 1)
+    return False
 
 
 def _overlap(a: Any, b: Any) -> bool:

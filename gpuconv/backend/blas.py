@@ -62,8 +62,11 @@ def threads() -> int | None:
 
 
 def description() -> str:
-    """Name and version of each BLAS found."""
-    return ", ".join(f"{found.internal_api} {found.version}" for found in _controllers()) or "unknown"
+    """Name, version and chosen processor kind of each BLAS found."""
+    return ", ".join(
+        " ".join(filter(None, (found.internal_api, found.version, getattr(found, "architecture", None))))
+        for found in _controllers()
+    )
 
 
 @contextmanager

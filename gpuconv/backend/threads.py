@@ -6,8 +6,8 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 

@@ -37,6 +37,13 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the program's own options."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            raise output.wrong_usage(error) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; this is inside click's own handling, which would call Ctrl-C a plain failure."""
         with output.one_line_errors():

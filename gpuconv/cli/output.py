@@ -68,8 +68,11 @@ def one_line_errors() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Interrupted("interrupted") from None
+    except click.UsageError as error:
+        raise wrong_usage(error) from None
     except UnsupportedProblem as error:
-        raise Failure(str(error)) from None
+        reasons = "; ".join(map(str, error.rejects))
+        raise Failure(f"no kernel runs {error.problem} on {error.device}: {reasons}") from None
     except MemoryError as error:
         raise Failure(f"not enough memory: {one_line(error)}") from None
     except BrokenPipeError:
@@ -86,12 +89,25 @@ def one_line_errors() -> Iterator[None]:
         raise WrongUsage(one_line(error)) from None
 
 
+def wrong_usage(error: click.UsageError) -> click.ClickException:
+    """What click found wrong, in one line; the help page, which it gives for no arguments at all, stays."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return error
+    path = error.ctx.command_path if error.ctx is not None else "gpuconv"
+    return WrongUsage(f"{one_line_of(error.format_message())} ('{path} --help' tells more)")
+
+
+def one_line_of(text: str) -> str:
+    """A message without its line breaks."""
+    return " ".join(text.split())
+
+
 def one_line(error: BaseException) -> str:
     """What an exception says, in one line of sensible length."""
     if isinstance(error, OSError) and error.strerror:
         named = f"{error.filename}: " if error.filename is not None else ""
         return named + error.strerror
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line_of(str(error)) or type(error).__name__
     return text if len(text) <= 300 else text[:297] + "..."
 
 

@@ -28,6 +28,8 @@ _GAP: Final = 8
 def load(path: Path | None) -> Picture:
     """Read a picture as (height, width, RGB), by default the photograph of the package."""
     if path is not None:
+        if not path.is_file():  # a pipe or a device may never end
+            raise Failure(f"cannot read {path}: not a regular file")
         try:
             with path.open("rb") as file:
                 return _decode(file, str(path))

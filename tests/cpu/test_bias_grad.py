@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -32,6 +34,17 @@ def test_more_than_float32_counts():
     """2**24 + 2 ones: a sum kept in float32 would stop at 2**24."""
     grad = np.broadcast_to(np.float32(1), (2, 4097, 2048, 1))
     assert gpuconv.conv2d_bias_grad(grad, data_format="NHWC").item() == 2 * 4097 * 2048 > 2**24
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"), [((1, 1, 1, 10**6), "NCHW"), ((1, 10**6, 1, 2), "NHWC"), ((10**6, 1, 1, 1), "NCHW")]
+)
+def test_long_sums_of_constants_stay_within_the_bound(shape, layout):
+    grad = np.full(shape, 0.1)
+    count = grad.size // shape[layout.index("C")]
+    exact = float(Fraction(0.1) * count)
+    result = gpuconv.conv2d_bias_grad(grad, data_format=layout)
+    assert (np.abs(result - exact) <= 2.0**-53 * (9 + 4 * count**0.5) * exact).all()
 
 
 def test_half_overflows_quietly():

@@ -52,6 +52,11 @@ def within_workspace(p: ConvProblem) -> None:
         "fprop_n2c64h64w64k256r1s1_nchw_f32",
         "fprop_n1c1h512w512k1r15s15p7_nchw_f32",
         "fprop_n1c3h512w512k6r9s9p4g3_nhwc_f32",
+        "fprop_n1c1024h3w3k1024r3s3p1_nchw-hwio_f16",
+        "fprop_n1c1024h3w3k1024r3s3p1_nchw_f16",
+        "fprop_n1c16h512w512k16r3s3p128d128_nchw_f16",
+        "fprop_n1c16h512w512k16r3s3p128d128g16_nhwc_f16",
+        "fprop_n1c512h8w1024k1r1s1u2_nchw_f32+bias",
     ],
 )
 def test_no_more_than_said(text, op):
@@ -85,6 +90,34 @@ def test_large_image_with_a_large_kernel_measured():
     verdict = tolerance.judge(p, y, **given_)
     assert verdict.ok
     assert verdict.checked >= 2000
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("fprop_n1c64h2048w2048k64r3s3p512d512_nchw_f16", 100e6),
+        ("fprop_n1c16h4096w4096k16r31s31p1500d100_nchw_f16", 100e6),
+        ("fprop_n1c64h4096w4096k64r3s3p1024d1024g64_nhwc_f16", 100e6),
+        ("fprop_n1c1h8w8k1r2s2u100000p1000000_nchw_f32", 100e6),
+        ("fprop_n1c1024h64w64k1024r31s31p15g1024_nchw_f32", 100e6),
+        ("fprop_n1c1h3000w3000k1r1000s1000_nchw_f32", 100e6),
+    ],
+)
+def test_awkward_shapes_take_no_more_than_usual(text, limit):
+    p = ConvProblem.parse(text)
+    assert plan_for(p, device.cpu()).workspace_bytes < limit
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_byte_swapped_arrays_are_not_copied_whole(op):
+    p = ConvProblem.parse(f"{op}_n1c1h1500w1500k1r3s3p1_nchw_f64")
+    given_ = {
+        name: None if array is None else array.astype(array.dtype.newbyteorder())
+        for name, array in operands(p).items()
+    }
+    out = np.empty(p.operand_shapes[2], ">f8" if np.little_endian else "<f8")
+    allowed = plan_for(p, device.cpu()).workspace_bytes + SLACK
+    assert peak_of(lambda: public_call(p, given_, out=out)) <= allowed < given_["a"].nbytes
 
 
 def test_scratch_does_not_grow_with_threads_without_limit():

@@ -78,6 +78,24 @@ def test_the_cpu_computes_every_precision_as_ieee(precision):
     np.testing.assert_array_equal(gpuconv.conv2d(x, w, precision=precision), gpuconv.conv2d(x, w))
 
 
+class Stubborn(np.ndarray):
+    """Lets no ufunc touch it."""
+
+    __array_ufunc__ = None
+
+
+def test_a_subclass_with_rules_of_its_own_is_read_as_plain_numbers():
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((1, 2, 6, 6)), rng.standard_normal((3, 2, 3, 3))
+    bias, residual = rng.standard_normal(3), rng.standard_normal((1, 3, 4, 4))
+    plain = gpuconv.conv2d(x, w, bias, residual=residual)
+    out = np.zeros_like(plain).view(Stubborn)
+    arrays = [array.view(Stubborn) for array in (x, w, bias, residual)]
+    assert gpuconv.conv2d(*arrays[:3], residual=arrays[3], out=out) is out
+    np.testing.assert_array_equal(out.view(np.ndarray), plain)
+    assert type(gpuconv.conv2d_bias_grad(arrays[0])) is np.ndarray
+
+
 def test_subclasses_of_arrays_are_arrays(tmp_path):
     x = np.memmap(tmp_path / "x", np.float32, "w+", shape=(1, 1, 4, 4))
     x[...] = 1

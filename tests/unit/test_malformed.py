@@ -16,6 +16,25 @@ READ_ONLY = np.ones((2, 6, 6, 6), np.float32)
 READ_ONLY.flags.writeable = False
 
 
+ENDLESS: list = [1, 1]
+ENDLESS[0] = ENDLESS
+
+
+class Hostile:
+    """Raises wherever it is looked at."""
+
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+    def __hash__(self):
+        raise ValueError("no hash")
+
+
+class Damaged:
+    def __init__(self, interface):
+        self.__cuda_array_interface__ = interface
+
+
 def conv(x=X, w=W, bias=None, **options):
     return lambda: gpuconv.conv2d(x, w, bias, **options)
 
@@ -109,6 +128,18 @@ WRONG = [
     ("groups", TypeError, conv(groups=(2, 2))),
     ("groups", TypeError, conv(groups=None)),
     ("w", ValueError, conv(groups=2)),
+    # values that cannot be printed, hashed or ended
+    ("stride", ValueError, conv(stride=10**5000)),
+    ("padding", ValueError, conv(padding=10**5000)),
+    ("groups", ValueError, conv(groups=10**5000)),
+    ("padding", ValueError, conv(padding=ENDLESS)),
+    ("stride", TypeError, conv(stride=Hostile())),
+    ("activation", TypeError, conv(activation=Hostile())),
+    ("x", TypeError, conv(Hostile())),
+    ("x", TypeError, conv(Damaged({}), W)),
+    ("x", TypeError, conv(Damaged(None), W)),
+    ("w", TypeError, conv(X, Damaged({"shape": (1,), "typestr": "zz"}))),
+    ("activation", ValueError, conv(activation=np.str_("relu"))),
     # padding
     ("padding", ValueError, conv(padding=-1)),
     ("padding", ValueError, conv(padding=((0, -1), (0, 0)))),
@@ -177,12 +208,24 @@ WRONG = [
     ("grad_out", TypeError, lambda: gpuconv.conv2d_bias_grad(G.astype(int))),
     ("grad_out", ValueError, lambda: gpuconv.conv2d_bias_grad(G[0])),
     ("data_format", ValueError, lambda: gpuconv.conv2d_bias_grad(G, data_format="HWC")),
+    ("grad_out", ValueError, lambda: gpuconv.conv2d_bias_grad(G[:, :0])),
+    ("grad_out", ValueError, lambda: gpuconv.conv2d_bias_grad(G[:, :, :0])),
+    ("input_shape", ValueError, igrad((2**31 - 1,) * 4)),
+    ("weight_shape", ValueError, wgrad(shape=(2**31 - 1,) * 4)),
+    (
+        "out",
+        ValueError,
+        conv(out=np.lib.stride_tricks.as_strided(np.zeros(99, np.float32), G.shape, (4,) * 4)),
+    ),
     # arithmetic
     ("input_shape", ValueError, lambda: gpuconv.output_shape((1, 3, 7), (2, 3, 3, 3))),
     ("weight_shape", ValueError, lambda: gpuconv.output_shape((1, 3, 7, 7), (2, 2, 3, 3))),
     ("padding", TypeError, lambda: gpuconv.flops((1, 3, 7, 7), (2, 3, 3, 3), padding=[1.5, 1])),
     ("dtype", ValueError, lambda: gpuconv.min_bytes((1, 3, 7, 7), (2, 3, 3, 3), dtype="int8")),
     ("bias", TypeError, lambda: gpuconv.parameter_count((2, 3, 3, 3), bias=1)),
+    ("weight_shape", ValueError, lambda: gpuconv.parameter_count((5, 1, 0, 2))),
+    ("layers", TypeError, lambda: gpuconv.receptive_field(5)),
+    ("layers", TypeError, lambda: gpuconv.receptive_field("33")),
     ("layers[1]", TypeError, lambda: gpuconv.receptive_field([(3,), 3])),
     ("layers[0] stride", ValueError, lambda: gpuconv.receptive_field([(3, 0)])),
 ]
@@ -199,6 +242,7 @@ def test_there_are_at_least_sixty():
 def test_the_error_names_the_argument(argument, error, call, again):
     if again:  # right calls of the same shapes must not have opened a way around the checks
         gpuconv.conv2d(X, W)
+        gpuconv.conv2d(X, W, activation="relu")
         gpuconv.conv2d(X, W, stride=(1, 1), padding=((0, 1), (0, 0)), tune=False)
         gpuconv.conv2d_input_grad((2, 4, 8, 8), W, G)
         gpuconv.conv2d_weight_grad(X, (6, 4, 3, 3), G)
@@ -251,6 +295,15 @@ class OnDevice:
         }
 
 
+class Torch:
+    """A CUDA tensor of PyTorch: a dtype that is not NumPy's, and a device with an index."""
+
+    def __init__(self, array):
+        self.shape, self.dtype = array.shape, "torch.float32"
+        self.device = type("device", (), {"index": 1})()
+        self.__cuda_array_interface__ = OnDevice(array).__cuda_array_interface__
+
+
 class Bare:
     """A CUDA array of another library: the interface and nothing else."""
 
@@ -258,7 +311,7 @@ class Bare:
         self.__cuda_array_interface__ = OnDevice(array).__cuda_array_interface__
 
 
-@pytest.mark.parametrize("kind", [OnDevice, Bare])
+@pytest.mark.parametrize("kind", [OnDevice, Bare, Torch])
 def test_device_arrays_are_recognised_and_told_that_no_kernel_runs_them(kind):
     for call, text in (
         (conv(kind(X), kind(W)), "fprop_n2c4h8w8k6r3s3_nchw_f32"),
@@ -285,6 +338,7 @@ def test_device_arrays_are_checked_like_others():
         ("w", conv(OnDevice(X), W)),
         ("w", conv(X, OnDevice(W))),
         ("w", conv(OnDevice(X, 0), OnDevice(W, 1))),
+        ("w", conv(OnDevice(X, 0), Torch(W))),
         ("bias", conv(bias=OnDevice(np.zeros(6, np.float32)))),
         ("out", conv(out=OnDevice(G))),
         ("grad_out", wgrad(OnDevice(X))),

@@ -85,6 +85,32 @@ def test_wrong_text_is_one_line(text):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("N", 1.5),
+        ("C", True),
+        ("H", "3"),
+        ("groups", None),
+        ("stride", 2),
+        ("stride", (1, 2, 3)),
+        ("dilation", [1, 1]),
+        ("padding", (1, 1)),
+        ("padding", ((0, 0.5), (0, 0))),
+        ("bias", 1),
+    ],
+)
+def test_wrong_fields_are_named(field, value):
+    p = ConvProblem.parse("fprop_n1c1h3w3k1r1s1_nchw_f32")
+    with pytest.raises(TypeError, match=f"^{field} must be "):
+        replace(p, **{field: value})
+
+
+def test_only_text_is_parsed():
+    with pytest.raises(TypeError, match="problem must be text"):
+        ConvProblem.parse(None)
+
+
 def test_numbers():
     p = ConvProblem.parse("fprop_n32c64h56w56k128r3s3u2p1g2_nhwc-ohwi_f16+bias+res")
     assert (p.P, p.Q) == (28, 28)

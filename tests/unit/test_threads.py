@@ -66,6 +66,26 @@ def test_the_caller_waits_for_its_workers_before_it_raises(error):
     assert len(ended) == 1
 
 
+def test_threads_that_cannot_start_are_done_without(monkeypatch):
+    """The first helper starts, the next does not: what began is still waited for."""
+    monkeypatch.setattr(threads, "_pool", None)
+    start, started = threading.Thread.start, []
+
+    def limited(self):
+        if len(started) >= 1:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    ended = []
+    for _ in range(5):
+        ended.clear()
+        threads.run(lambda i, state: (time.sleep(0.005), ended.append(i)), 6, [None] * 4)
+        assert sorted(ended) == list(range(6))
+    monkeypatch.setattr(threads, "_pool", None)
+
+
 def test_callers_that_ask_for_more_threads_do_not_disturb_others():
     failures = []
 

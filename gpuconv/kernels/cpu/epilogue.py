@@ -10,7 +10,6 @@ from gpuconv.kernels.cpu.blocks import Block, accumulator
 from gpuconv.kernels.cpu.correlation import Correlation
 from gpuconv.problem import ConvProblem
 
-
 _FILLED_AT_ONCE: Final = 16_384
 
 
