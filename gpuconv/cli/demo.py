@@ -35,6 +35,8 @@ _SIGMA: Final = 3.0
 _REACH: Final = 9
 #: This share of the pixels has a weaker gradient than what is drawn white.
 _WHITE_FROM: Final = 0.99
+#: A gradient below one step of brightness is rounding, not an edge.
+_LEAST_WHITE: Final = 1 / 255
 #: Below 1, faint edges are lifted.
 _GAMMA: Final = 0.8
 
@@ -213,7 +215,7 @@ def edge_picture(gradients: Float32) -> Picture:
     # the outermost pixels show only the step to the zeros around the picture
     magnitude[[0, -1]] = 0
     magnitude[:, [0, -1]] = 0
-    white = float(np.quantile(magnitude, _WHITE_FROM)) or 1.0
+    white = max(float(np.quantile(magnitude, _WHITE_FROM)), _LEAST_WHITE)
     return _to_bytes((magnitude / white).clip(0, 1) ** _GAMMA)
 
 

@@ -16,6 +16,7 @@ import gpuconv
 from gpuconv import dispatch
 from gpuconv.backend import device
 from gpuconv.cli import pictures
+from gpuconv.cli.demo import edge_picture
 from gpuconv.problem import ConvProblem
 
 from ..command import ON_CPU, WORKING, fails, fake_cupy, plain_machine, process, results, run, usage
@@ -294,3 +295,9 @@ def test_cuda_with_kernels(monkeypatch, image, tmp_path):
     (found,) = results(result, "demo")
     assert (found["device"], found["why_cpu"]) == ("cuda (Made-up 9000)", None)
     assert all(one["ok"] for one in found["convolutions"])
+
+
+def test_rounding_is_no_edge():
+    """Differences in the last bit, as a flat picture may have them, are not drawn white."""
+    gradients = np.random.default_rng(0).normal(0, 1e-7, (1, 2, 20, 20)).astype(np.float32)
+    assert edge_picture(gradients).max() == 0
