@@ -2,7 +2,7 @@
 
 `CpuDepthwiseBanded` computes `block_rows` output rows of a channel with one product: a banded matrix of the
 taps times input rows laid out so that neighbouring products read overlapping views. `CpuDepthwiseTaps`
-multiplies and adds whole channels-last rows, tap by tap.
+multiplies and adds whole rows of all channels, tap by tap.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MOST_STEP: Final = 4
 _MOST_BANDED: Final = 8 * 2**20
 #: Sums of more taps, one after the other, leave the error bound.
 _MOST_TAPS: Final = 64
-#: Channels-last: beyond this many taps and columns, laying rows out for products pays.
+#: Beyond this many taps and columns, laying rows out for products pays.
 _FEW_TAPS: Final = 9
 _FEW_COLUMNS: Final = 14
 
@@ -124,19 +124,17 @@ class CpuDepthwiseBanded(Kernel[BandedConfig]):
 
 
 class CpuDepthwiseTaps(Kernel[TapsConfig]):
-    """Multiply and add, one whole block of channels-last rows for each tap."""
+    """Multiply and add one whole block of channels-last rows for each tap."""
 
     name = "cpu_depthwise_taps"
     config_type = TapsConfig
 
     def check(self, p: ConvProblem, device: Device) -> Reject | None:
-        """Takes fprop and dgrad of NHWC problems with one channel in and out for each group."""
+        """Takes fprop and dgrad with one channel in and out for each group."""
         if device.kind != "cpu":
             return self.reject("runs on the CPU only")
         if p.op == "wgrad":
             return self.reject("takes fprop and dgrad")
-        if p.layout != "nhwc":
-            return self.reject("takes NHWC")
         if not p.C == p.K == p.groups or p.C == 1:
             return self.reject(
                 f"takes one channel in and out for each of several groups, not {p.C}→{p.K} in {p.groups}"
@@ -169,8 +167,12 @@ class CpuDepthwiseTaps(Kernel[TapsConfig]):
         return Plan(p, self.name, cfg, device, engine.workspace_bytes, engine.run)
 
     def preference(self, p: ConvProblem, device: Device) -> int:
-        """Above banded products where rows are short or taps few."""
-        return 2 if p.R * p.S <= _FEW_TAPS or p.Q <= _FEW_COLUMNS else 0
+        """Above banded products where rows are short or taps few; in NCHW else below everything."""
+        few = p.R * p.S <= _FEW_TAPS
+        if p.layout == "nhwc":
+            return 2 if few or p.Q <= _FEW_COLUMNS else 0
+        short = _FEW_COLUMNS if few else _FEW_COLUMNS // 2
+        return 2 if p.Q <= short else -1
 
     @staticmethod
     def _engine(p: ConvProblem, cfg: TapsConfig, device: Device) -> TapSum:

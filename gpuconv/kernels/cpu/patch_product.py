@@ -168,5 +168,6 @@ class PatchProduct:
             # a block at an edge is smaller, and the smaller the shorter its pieces
             if self._depth(one) > products.SHORT:
                 spare = max(spare, block)
-            source = max(source, groups * self.inputs * patches.box_cells(one, grid, self.p.dtype))
+            if self.p.dtype in ("f16", "bf16"):
+                source = max(source, groups * self.inputs * patches.box_cells(one, grid))
         return patch, sums, source, spare

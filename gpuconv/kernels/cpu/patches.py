@@ -36,7 +36,8 @@ def patches(
     view = in_place(one, block, source, scratch.dtype, channels_first)
     if view is not None:
         return view
-    if converts_box(one, source.dtype, length(block.rows), length(block.columns)):
+    # 16-bit cells are converted once for all taps
+    if source.itemsize == 2 and copies_box(one, length(block.rows), length(block.columns)):
         high, wide, one = touched(one, block.rows, block.columns)
         seen = source[..., high, wide]
         source = scratch.take(pieces[1], *seen.shape)
@@ -140,10 +141,9 @@ def gather(source: Any, one: Correlation, block: Block, columns: Any) -> None:
             ]
 
 
-def converts_box(one: Correlation, dtype: np.dtype[Any], rows: int, columns: int) -> bool:
-    """Whether 16-bit cells are converted once for all taps: not where most of their box is never seen."""
-    seen = one.rows.taps * one.columns.taps * rows * columns
-    return dtype.itemsize == 2 and most_touched(one, rows, columns) <= seen
+def copies_box(one: Correlation, rows: int, columns: int) -> bool:
+    """Whether copying a block's box of the source once costs less than what the taps see of it."""
+    return most_touched(one, rows, columns) <= one.rows.taps * one.columns.taps * rows * columns
 
 
 def touched(one: Correlation, rows: Range, columns: Range) -> tuple[slice, slice, Correlation]:
@@ -156,11 +156,8 @@ def touched(one: Correlation, rows: Range, columns: Range) -> tuple[slice, slice
     return slice(*high), slice(*wide), inner
 
 
-def box_cells(one: Correlation, grid: Grid, dtype: str) -> int:
-    """Cells of one channel that a block converts at most."""
-    if dtype not in ("f16", "bf16"):
-        return 0
-    # a box is converted only where it is no larger than what the taps see of it
+def box_cells(one: Correlation, grid: Grid) -> int:
+    """Cells of one channel in a box that is copied, at most."""
     taps = one.rows.taps * one.columns.taps
     seen = taps * grid.rows.longest * grid.columns.longest
     return grid.images.longest * min(seen, most_touched(one, grid.rows.longest, grid.columns.longest))

@@ -1,4 +1,8 @@
-"""The engine of channels-last depthwise convolution: for each tap, multiply a block of rows and add it."""
+"""The engine of depthwise convolution by taps: multiply a block of channels-last rows by each, and add.
+
+NCHW problems are copied to channels-last a block at a time: where rows are short, vectors over channels are
+longer.
+"""
 
 from __future__ import annotations
 
@@ -9,33 +13,35 @@ import numpy as np
 
 from gpuconv.backend import threads
 from gpuconv.kernels.cpu import blocks, epilogue, patches
-from gpuconv.kernels.cpu.blocks import Cut, Grid, Range, Scratch, Work
+from gpuconv.kernels.cpu.blocks import Block, Cut, Grid, Scratch, Work
 from gpuconv.kernels.cpu.correlation import Correlation, by_group, covers, passes, taps_of
+from gpuconv.layout import common_view
 from gpuconv.problem import ConvProblem
 
 _SUMS, _PRODUCTS, _SOURCE = range(3)
 
 
 class TapSum:
-    """fprop or dgrad of one channels-last depthwise problem, in blocks of about `block_bytes` of sums."""
+    """fprop or dgrad of one depthwise problem, in blocks of about `block_bytes` of sums."""
 
     def __init__(self, p: ConvProblem, *, block_bytes: int, threads: int) -> None:
         self.p = p
         self.dtype = blocks.accumulator(p)
+        self.copies = p.layout == "nchw" or p.dtype in ("f16", "bf16")
         self.passes = passes(p)
         self.whole = covers(p, self.passes)
-        together = max(1, p.N // blocks.ENOUGH_BLOCKS)
-        pixel_bytes = p.C * self.dtype.itemsize
+        pixel_bytes, together = p.C * self.dtype.itemsize, max(1, p.N // blocks.ENOUGH_BLOCKS)
         self.work = Work(
             [
-                Grid(*blocks.boxes(p.N, one, pixel_bytes, block_bytes, together), Cut(p.groups, 1), Cut(1, 1))
+                Grid(*blocks.boxes(p.N, one, pixel_bytes, block_bytes, together), Cut(p.C, 1), Cut(1, 1))
                 for one in self.passes
             ]
         )
         sums = source = 0
         for one, grid in zip(self.passes, self.work.grids, strict=True):
             sums = max(sums, p.C * grid.pixels)
-            source = max(source, p.C * patches.box_cells(one, grid, p.dtype))
+            if self.copies:
+                source = max(source, p.C * patches.box_cells(one, grid))
         self.sizes = (sums, sums, source)
         each = sum(self.sizes) * self.dtype.itemsize
         self.workers = blocks.workers(threads, len(self.work), each)
@@ -52,28 +58,33 @@ class TapSum:
         ]
         bias = None if bias is None else bias.astype(self.dtype)
         scratch = [Scratch(self.sizes, self.dtype) for _ in range(self.workers)]
-
-        def task(i: int, mine: Scratch) -> None:
-            index, block = self.work[i]
-            one, images, rows, columns = self.passes[index], block.images, block.rows, block.columns
-            with np.errstate(all="ignore"):  # NaN and overflow are results here, not accidents
-                sums = self._sum(one, rows, columns, a[slice(*images)], taps[index], mine)
-                cells = (slice(*images), one.rows.write, one.columns.write)
-                part = (slice(None), slice(*rows), slice(*columns))
-                epilogue.finish(p, sums, bias, None if residual is None else residual[cells][part])
-                out[cells][part] = sums
-
         if not self.whole:
             spread = None if bias is None else bias.reshape(p.groups, -1, 1, 1, 1)
             also = None if residual is None else by_group(residual, p.layout, p.groups)
             epilogue.fill(p, by_group(out, p.layout, p.groups), spread, also)
+        source, result = self._channels_last(a), self._channels_last(out)
+        residual = None if residual is None else self._channels_last(residual)
+
+        def task(i: int, mine: Scratch) -> None:
+            index, block = self.work[i]
+            one, images = self.passes[index], slice(*block.images)
+            cells = (images, one.rows.write, one.columns.write)
+            part = (slice(None), slice(*block.rows), slice(*block.columns))
+            with np.errstate(all="ignore"):  # NaN and overflow are results here, not accidents
+                sums = self._sum(one, block, source[images], taps[index], mine)
+                beside = None if residual is None else residual[cells][part]
+                epilogue.finish(p, sums, bias, beside)
+                result[cells][part] = sums
+
         threads.run(task, len(self.work), scratch)
 
-    def _sum(
-        self, one: Correlation, rows: Range, columns: Range, source: Any, taps: Any, scratch: Scratch
-    ) -> Any:
+    def _channels_last(self, array: Any) -> Any:
+        return common_view(array, self.p.layout).transpose(0, 2, 3, 1)
+
+    def _sum(self, one: Correlation, block: Block, source: Any, taps: Any, scratch: Scratch) -> Any:
         """Sum of a block over all taps, as (images, rows, columns, channels)."""
-        if patches.converts_box(one, source.dtype, rows[1] - rows[0], columns[1] - columns[0]):
+        rows, columns = block.rows, block.columns
+        if self.copies and patches.copies_box(one, rows[1] - rows[0], columns[1] - columns[0]):
             high, wide, one = patches.touched(one, rows, columns)
             seen = source[:, high, wide]
             source = scratch.take(_SOURCE, *seen.shape)

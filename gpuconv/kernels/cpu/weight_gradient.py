@@ -119,5 +119,6 @@ class WeightGradient:
     def _scratch_sizes(self) -> tuple[int, int, int, int]:
         grid, groups, inputs = self.grid, self.grid.groups.longest, self.grid.channels.longest
         depth = groups * inputs * self.p.R * self.p.S
-        source = groups * inputs * patches.box_cells(self.pass_, grid, self.p.dtype)
+        half = self.p.dtype in ("f16", "bf16")
+        source = groups * inputs * patches.box_cells(self.pass_, grid) if half else 0
         return depth * grid.pixels, depth * self.outputs, source, groups * self.outputs * grid.pixels
