@@ -42,6 +42,8 @@ class PatchProduct:
         self.p = p
         self.dtype = blocks.accumulator(p)
         self.channels_first = p.layout == "nchw"
+        # the order of the depth in which most weights need no copy, or one in long runs
+        self.taps_first = not self.channels_first or p.op == "dgrad" or p.weights != "oihw"
         self.inputs, self.outputs = p.C // p.groups, p.K // p.groups
         self.height, self.width = p.P, p.Q
         if p.op == "dgrad":
@@ -87,7 +89,9 @@ class PatchProduct:
         one, matrix = self.passes[index], call.matrices[index]
         images, groups, channels = slice(*block.images), slice(*block.groups), slice(*block.channels)
         seen = call.source[images, groups]
-        seen_by_pixel = patches.patches(one, block, seen, scratch, (_PATCHES, _SOURCE), self.channels_first)
+        seen_by_pixel = patches.patches(
+            one, block, seen, scratch, (_PATCHES, _SOURCE), self.channels_first, self.taps_first
+        )
         count, width = block.groups[1] - block.groups[0], block.channels[1] - block.channels[0]
         sums = None if call.straight is None else self._place(block, call.straight)
         written = sums is not None
@@ -116,13 +120,12 @@ class PatchProduct:
         taps = taps_of(self.p, one, w)
         groups, outputs, inputs, r, s = taps.shape
         shape: tuple[int, ...] = (groups, outputs, inputs * r * s)
-        if not self.channels_first:
+        if self.taps_first:
             taps, shape = taps.transpose(0, 3, 4, 2, 1), (groups, r * s * inputs, outputs)
-        if taps.dtype == self.dtype:
-            matrix = taps.reshape(shape)
-            if patches.multipliable(matrix):
-                return matrix
-        return np.array(taps, self.dtype, order="C").reshape(shape)
+        matrix = taps.reshape(shape) if taps.dtype == self.dtype else None
+        if matrix is None or not patches.multipliable(matrix):
+            matrix = np.array(taps, self.dtype, order="C").reshape(shape)
+        return matrix.transpose(0, 2, 1) if self.taps_first and self.channels_first else matrix
 
     def _place(self, block: Block, out: Any) -> Any:
         """The block's part of a contiguous output, shaped as the product, or None if it is no matrix."""

@@ -18,6 +18,7 @@ def patches(
     scratch: Scratch,
     pieces: tuple[int, int],
     channels_first: bool,
+    taps_first: bool = False,
 ) -> Any:
     """The matrices of what each output pixel of a block sees.
 
@@ -31,7 +32,7 @@ def patches(
     Returns
     -------
     array (groups, depth, pixels) if `channels_first` else (groups, pixels, depth)
-        Depth counts channels, taps, taps if `channels_first`, else taps, taps, channels.
+        Depth counts channels, taps, taps if `channels_first` and not `taps_first`, else taps, taps, channels.
     """
     view = in_place(one, block, source, scratch.dtype, channels_first)
     if view is not None:
@@ -44,6 +45,10 @@ def patches(
         source[...] = seen
     n, g, c = source.shape[:3]
     m, q, r, s = length(block.rows), length(block.columns), one.rows.taps, one.columns.taps
+    if channels_first and taps_first:
+        columns = scratch.take(pieces[0], g, r, s, c, n, m, q)
+        gather(source, one, block, columns.transpose(0, 3, 1, 2, 4, 5, 6))
+        return columns.reshape(g, r * s * c, n * m * q)
     if channels_first:
         columns = scratch.take(pieces[0], g, c, r, s, n, m, q)
         gather(source, one, block, columns)
