@@ -1,4 +1,4 @@
-"""2-D convolution for CuPy and NumPy: raw CUDA kernels, tuned for each shape, with a NumPy fallback.
+"""2-D convolution and its gradients: a stated error bound, exact integers, the same bits on every run.
 
 Arrays go in, an array of the same kind comes out. Importing this touches no GPU library, compiles nothing
 and creates no file; each name below is loaded when it is first used.

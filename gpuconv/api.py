@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any, Final
 
 import numpy as np
@@ -10,9 +11,10 @@ from gpuconv import arguments
 from gpuconv.backend import arrays
 from gpuconv.calls import Call, run
 from gpuconv.errors import Reject, UnsupportedProblem
+from gpuconv.layout import common_view
 from gpuconv.options import Options
 
-_SUMMED_AT_ONCE: Final = 256
+_SUMMED_AT_ONCE: Final = 2**16
 
 
 def conv2d(
@@ -266,17 +268,15 @@ def conv2d_bias_grad(grad_out: Any, *, data_format: str = "NCHW") -> Any:
             str(arrays.device_of(grad_out)),
             (Reject("cpu", "runs on the CPU only"),),
         )
-    values = np.asarray(grad_out)
-    total: Any = values
+    values = common_view(np.asarray(grad_out), layout)
+    N, channels, height, width = values.shape
+    # in float64, a few elements at a time: they are copied, and the error must not grow with their number
+    columns = max(1, min(width, _SUMMED_AT_ONCE // channels))
+    rows = max(1, min(height, _SUMMED_AT_ONCE // (channels * columns)))
+    images = max(1, _SUMMED_AT_ONCE // (channels * rows * columns))
+    total = np.zeros(channels)
     with np.errstate(all="ignore"):  # NaN and overflow are results here, not accidents
-        for axis in reversed([axis for axis in range(4) if layout[axis] != "c"]):
-            total = _sum(total, axis)
-        return total.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def _sum(values: Any, axis: int) -> Any:
-    """Sum over one axis in float64, a few hundred at a time: the error must not grow with the length."""
-    while values.shape[axis] > _SUMMED_AT_ONCE:
-        starts = np.arange(0, values.shape[axis], _SUMMED_AT_ONCE)
-        values = np.add.reduceat(values, starts, axis=axis, dtype=np.float64)
-    return values.sum(axis=axis, dtype=np.float64)
+        for n, y, x in product(range(0, N, images), range(0, height, rows), range(0, width, columns)):
+            part = values[n : n + images, :, y : y + rows, x : x + columns].transpose(1, 0, 2, 3)
+            total += part.astype(np.float64, order="C").reshape(channels, -1).sum(axis=1)
+        return total.astype(values.dtype.newbyteorder("="))

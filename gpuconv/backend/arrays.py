@@ -26,25 +26,41 @@ def check_array(name: str, array: Any) -> None:
         return
     try:
         interface = array.__cuda_array_interface__
-        np.dtype(interface["typestr"])
-        tuple(interface["shape"])
-        return
     except AttributeError:
         pass
-    except Exception as error:  # it is the caller's property, which may give or raise anything
+    except Exception as error:  # it is the caller's property, which may raise anything
         raise TypeError(f"{name} has a damaged __cuda_array_interface__: {show(error)}") from None
+    else:
+        if not _is_interface(interface):
+            raise TypeError(f"{name} has a damaged __cuda_array_interface__: {show(interface)}")
+        return
     kind = f"{type(array).__module__}.{type(array).__qualname__}".removeprefix("builtins.")
     raise TypeError(f"{name} must be a NumPy array or a CUDA array, got {kind}")
+
+
+def _is_interface(value: Any) -> bool:
+    try:
+        np.dtype(value["typestr"])
+        return all(type(size) is int and size >= 0 for size in value["shape"])
+    except Exception:  # whatever it is, it is no interface
+        return False
+
+
+def _attribute(value: Any, name: str) -> Any:
+    try:
+        return getattr(value, name, None)
+    except Exception:  # another library's property may raise anything; the interface says enough
+        return None
 
 
 def device_of(array: Any) -> Device:
     """Device that a checked array lies on."""
     if isinstance(array, np.ndarray):
         return device.cpu()
-    where = getattr(array, "device", None)
+    where = _attribute(array, "device")
     # CuPy calls it id, PyTorch index
-    index = getattr(where, "id", getattr(where, "index", None))
-    return device.cuda(index if isinstance(index, int) else 0)
+    numbers = (_attribute(where, "id"), _attribute(where, "index"))
+    return device.cuda(next((number for number in numbers if isinstance(number, int)), 0))
 
 
 def dtype_of(name: str, array: Any) -> str:
@@ -55,7 +71,7 @@ def dtype_of(name: str, array: Any) -> str:
     TypeError
         If it is none of float16, bfloat16, float32 and float64.
     """
-    dtype = getattr(array, "dtype", None)
+    dtype = _attribute(array, "dtype")
     if not isinstance(dtype, np.dtype):  # another library's, or none: the interface says it in NumPy's words
         dtype = np.dtype(array.__cuda_array_interface__["typestr"])
     text = dtype.name
@@ -73,8 +89,9 @@ def dtype_of(name: str, array: Any) -> str:
 
 def shape_of(array: Any) -> tuple[int, ...]:
     """Shape of a checked array."""
-    shape = array.shape if hasattr(array, "shape") else array.__cuda_array_interface__["shape"]
-    return tuple(shape)
+    if isinstance(array, np.ndarray):
+        return tuple(array.shape)
+    return tuple(array.__cuda_array_interface__["shape"])
 
 
 def plain(array: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -45,6 +46,25 @@ def test_long_sums_of_constants_stay_within_the_bound(shape, layout):
     exact = float(Fraction(0.1) * count)
     result = gpuconv.conv2d_bias_grad(grad, data_format=layout)
     assert (np.abs(result - exact) <= 2.0**-53 * (9 + 4 * count**0.5) * exact).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((2, 600, 200, 64), "NHWC"),
+        ((1, 64, 10**5, 1), "NCHW"),
+        ((1, 2, 10**6, 3), "NHWC"),
+        ((2, 64, 600, 200), "NCHW"),
+    ],
+)
+def test_little_extra_memory(shape, layout):
+    grad = np.ones(shape, np.float16)
+    tracemalloc.start()
+    try:
+        gpuconv.conv2d_bias_grad(grad, data_format=layout)
+        assert tracemalloc.get_traced_memory()[1] < 3e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_half_overflows_quietly():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gpuconv.backend import device
 from gpuconv.dispatch import plan_for
 from gpuconv.kernels import registry
+from gpuconv.kernels.cpu import products
 from gpuconv.layout import FROM_COMMON, common_view
 from gpuconv.problem import OPS, ConvProblem
 from gpuconv.validate import reference, tolerance
@@ -176,13 +177,41 @@ def test_long_sums_of_one_sign_stay_within_the_bound(text, kind):
         assert verdict.ok, f"{p}: {verdict}"
 
 
-def test_the_way_around_nan_stays_within_the_bound():
-    """Clean pixels beside a NaN are summed another way, over 961 taps."""
-    p = ConvProblem.parse("fprop_n1c1h64w64k1r31s31_nchw_f32")
+@pytest.mark.parametrize("config", ["block_kib=1", "block_kib=8", "block_kib=1,lanes=4"])
+@pytest.mark.parametrize(
+    "text", ["wgrad_n1c256h200w200k1r1s1_nchw_f32", "wgrad_n1c256h128w128k16r1s1_nhwc_f32"]
+)
+def test_many_small_blocks_of_one_sign_stay_within_the_bound(monkeypatch, text, config):
+    p = ConvProblem.parse(text)
+    monkeypatch.setenv("GPUCONV_KERNEL", "cpu_im2col_gemm")
+    monkeypatch.setenv("GPUCONV_CONFIG", config)
+    for value in (0.1, 0.7):
+        a, b = (np.full(shape, value, np.float32) for shape in p.operand_shapes[:2])
+        verdict = tolerance.judge(p, public_call(p, {"a": a, "b": b, "bias": None, "residual": None}), a, b)
+        assert verdict.ok, f"{p}: {verdict}"
+
+
+def test_sums_of_many_terms_are_added_in_two_levels():
+    """As many terms as a test can afford: a million float32, whose plain running sum is wrong."""
+    total, inner, term = (np.zeros(1, np.float32) for _ in range(3))
+    term[...] = 0.1
+    long = products.LongSum(total, lambda: inner, 10**6)
+    for _ in range(10**6):
+        long.add(term)
+    long.close()
+    exact = float(np.float32(0.1)) * 10**6
+    assert abs(total.item() - exact) <= 2.0**-24 * 4 * 10**3 * exact / 4
+    assert abs(np.add.accumulate(np.full(10**6, 0.1, np.float32))[-1] - exact) > 2.0**-24 * 4 * 10**3 * exact
+
+
+@pytest.mark.parametrize("text", ["fprop_n1c1h64w64k1r31s31_nchw_f32", "fprop_n1c1h4008w2k1r4000s1_nchw_f32"])
+def test_the_way_around_nan_stays_within_the_bound(text):
+    """Clean pixels beside a NaN are summed another way, tap by tap."""
+    p = ConvProblem.parse(text)
     x, w = np.full(p.x_shape, 0.1, np.float32), np.full(p.w_shape, 0.1, np.float32)
     ref = reference.evaluate(p, x, w)
     allowed = tolerance.bound(p, ref, ref)
-    x[0, 0, 0, 0] = np.nan
+    x[0, 0, 0, 0] = np.nan  # seen by one result alone
     y = public_call(p, {"a": x, "b": w, "bias": None, "residual": None})
     seen = np.isnan(y)
     assert seen.sum() == 1

@@ -139,6 +139,13 @@ WRONG = [
     ("x", TypeError, conv(Damaged({}), W)),
     ("x", TypeError, conv(Damaged(None), W)),
     ("w", TypeError, conv(X, Damaged({"shape": (1,), "typestr": "zz"}))),
+    ("x", TypeError, conv(Damaged({"shape": tuple("abcd"), "typestr": "<f4"}), W)),
+    ("x", TypeError, conv(Damaged({"shape": None, "typestr": "<f4"}), W)),
+    (
+        "grad_out",
+        TypeError,
+        lambda: gpuconv.conv2d_bias_grad(Damaged({"shape": (1, -1, 1, 1), "typestr": "<f4"})),
+    ),
     ("activation", ValueError, conv(activation=np.str_("relu"))),
     # padding
     ("padding", ValueError, conv(padding=-1)),
@@ -304,6 +311,19 @@ class Torch:
         self.__cuda_array_interface__ = OnDevice(array).__cuda_array_interface__
 
 
+class Raising:
+    """A CUDA array whose own properties raise."""
+
+    def __init__(self, array):
+        self.__cuda_array_interface__ = OnDevice(array).__cuda_array_interface__
+
+    @property
+    def device(self):
+        raise RuntimeError("no device")
+
+    shape = dtype = device
+
+
 class Bare:
     """A CUDA array of another library: the interface and nothing else."""
 
@@ -311,7 +331,7 @@ class Bare:
         self.__cuda_array_interface__ = OnDevice(array).__cuda_array_interface__
 
 
-@pytest.mark.parametrize("kind", [OnDevice, Bare, Torch])
+@pytest.mark.parametrize("kind", [OnDevice, Bare, Torch, Raising])
 def test_device_arrays_are_recognised_and_told_that_no_kernel_runs_them(kind):
     for call, text in (
         (conv(kind(X), kind(W)), "fprop_n2c4h8w8k6r3s3_nchw_f32"),

@@ -28,7 +28,7 @@ from gpuconv.kernels.cpu.blocks import Block, Cut, Grid, Scratch, Work
 from gpuconv.kernels.cpu.correlation import Axis, Correlation, by_group, covers, passes, taps_of
 from gpuconv.problem import ConvProblem
 
-_ROWS, _SUMS, _SPARE, _PARTIAL = range(4)
+_ROWS, _SUMS, _SPARE, _INNER = range(4)
 
 
 class BandedProduct:
@@ -127,33 +127,32 @@ class BandedProduct:
             writeable=False,
         )
         shape = (count, self.outputs, each, band, width)
-        spare = partial(scratch.take, _SPARE, *shape)
+        spare, inner = (partial(scratch.take, which, *shape) for which in (_SPARE, _INNER))
         if straight and height == each * band:
             values = target
-            products.multiply(bands[groups], windows, target[:, :, 0].reshape(shape), spare)
+            products.multiply(bands[groups], windows, target[:, :, 0].reshape(shape), spare, inner)
         else:
             sums = scratch.take(_SUMS, *shape)
-            products.multiply(bands[groups], windows, sums, spare)
+            products.multiply(bands[groups], windows, sums, spare, inner)
             values = sums.reshape(count, self.outputs, 1, each * band, width)[:, :, :, :height]
         if not np.isfinite(np.add.reduce(values, axis=None)):
             self._tap_by_tap(one, laid, taps[groups], values, scratch)
         return values
 
     def _tap_by_tap(self, one: Correlation, laid: Any, taps: Any, values: Any, scratch: Scratch) -> None:
-        """The same sums without a single product outside the taps; row by row, to keep sums short."""
+        """The same sums without a single product outside the taps."""
         height = values.shape[3]
         stride, dilation = one.rows.stride, one.rows.dilation
         shape = (values.shape[0], self.outputs, 1, height, values.shape[4])
-        values[...] = 0
+        total = products.LongSum(
+            values, partial(scratch.take, _INNER, *shape), one.rows.taps * one.columns.taps
+        )
         for r in range(one.rows.taps):
             rows = laid[:, r * dilation : r * dilation + (height - 1) * stride + 1 : stride]
-            row_sum = scratch.take(_PARTIAL, *shape)
-            row_sum[...] = 0
             for s in range(one.columns.taps):
                 seen, tap = rows[:, None, None, :, s], taps[:, :, r, s, None, None, None]
-                product = np.multiply(seen, tap, out=scratch.take(_SPARE, *shape))
-                np.add(row_sum, product, out=row_sum)
-            np.add(values, row_sum, out=values)
+                total.add(np.multiply(seen, tap, out=scratch.take(_SPARE, *shape)))
+        total.close()
 
     def _band(self, one: Correlation, band: int, taps: Any) -> Any:
         """T for every output of every group, as (groups, outputs, 1, band, depth)."""

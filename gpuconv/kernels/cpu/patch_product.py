@@ -15,7 +15,7 @@ from gpuconv.kernels.cpu.blocks import Block, Cut, Grid, Scratch, Work
 from gpuconv.kernels.cpu.correlation import Correlation, by_group, covers, passes, taps_of
 from gpuconv.problem import ConvProblem
 
-_PATCHES, _SUMS, _SOURCE, _SPARE = range(4)
+_PATCHES, _SUMS, _SOURCE, _SPARE, _INNER = range(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +98,14 @@ class PatchProduct:
         if self.channels_first:
             if sums is None:
                 sums = scratch.take(_SUMS, count, width, block.pixels)
-            spare = partial(scratch.take, _SPARE, count, width, block.pixels)
-            products.multiply(matrix[groups, channels], seen_by_pixel, sums, spare)
+            a, b = matrix[groups, channels], seen_by_pixel
         else:
             if sums is None:
                 sums = scratch.take(_SUMS, count, block.pixels, width)
-            spare = partial(scratch.take, _SPARE, count, block.pixels, width)
-            products.multiply(seen_by_pixel, matrix[groups, :, channels], sums, spare)
+            a, b = seen_by_pixel, matrix[groups, :, channels]
+        spare, inner = (partial(scratch.take, which, *sums.shape) for which in (_SPARE, _INNER))
+        products.multiply(a, b, sums, spare, inner)
+        if not self.channels_first:
             sums = sums.transpose(0, 2, 1)
         target = epilogue.cells(call.result, one, block)
         values = target if written else sums.reshape(target.shape)
@@ -161,8 +162,8 @@ class PatchProduct:
             return share
         return max(1, min(share, 256 // (one.rows.outputs * one.columns.outputs)))
 
-    def _scratch_sizes(self) -> tuple[int, int, int, int]:
-        patch = sums = source = spare = 0
+    def _scratch_sizes(self) -> tuple[int, int, int, int, int]:
+        patch = sums = source = spare = inner = 0
         for one, grid in zip(self.passes, self.work.grids, strict=True):
             groups = grid.groups.longest
             patch = max(patch, groups * self._depth(one) * grid.pixels)
@@ -171,6 +172,8 @@ class PatchProduct:
             # a block at an edge is smaller, and the smaller the shorter its pieces
             if self._depth(one) > products.SHORT:
                 spare = max(spare, block)
+            if self._depth(one) > products.SHORT * products.FEW:
+                inner = max(inner, block)
             if self.p.dtype in ("f16", "bf16"):
                 source = max(source, groups * self.inputs * patches.box_cells(one, grid))
-        return patch, sums, source, spare
+        return patch, sums, source, spare, inner

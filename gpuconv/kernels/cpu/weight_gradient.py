@@ -13,12 +13,13 @@ import numpy as np
 
 from gpuconv.backend import blas, threads
 from gpuconv.kernels.cpu import blocks, patches, products
-from gpuconv.kernels.cpu.blocks import Block, Cut, Grid, Scratch
+from gpuconv.kernels.cpu.blocks import Block, Cut, Grid, Range, Scratch, length
 from gpuconv.kernels.cpu.correlation import by_group, forward
+from gpuconv.kernels.cpu.products import LongSum
 from gpuconv.layout import common_view
 from gpuconv.problem import ConvProblem
 
-_PATCHES, _PRODUCT, _SOURCE, _GRADS = range(4)
+_PATCHES, _PRODUCT, _SOURCE, _GRADS, _INNER = range(5)
 
 
 class WeightGradient:
@@ -40,6 +41,8 @@ class WeightGradient:
         self.grid = Grid(*boxes, groups, channels)
         self.lanes = blocks.cut(self.grid.boxes, -(-self.grid.boxes // lanes))
         self.tasks = self.lanes.pieces * self.grid.parts
+        #: products that a block is summed from, at most
+        self.pieces = -(-self.grid.pixels // products.SHORT)
         self.sizes = self._scratch_sizes()
         each = sum(self.sizes) * self.dtype.itemsize
         self.workers = blocks.workers(threads, self.tasks, each)
@@ -61,11 +64,8 @@ class WeightGradient:
 
         def task(i: int, mine: Scratch) -> None:
             lane, part = divmod(i, self.grid.parts)
-            first, last = self.lanes[lane]
             with np.errstate(all="ignore"):  # NaN and overflow are results here, not accidents
-                for box in range(first, last):
-                    block = self.grid[box * self.grid.parts + part]
-                    self._block(block, source, grads, partial[lane], mine, add=box > first)
+                self._lane(self.lanes[lane], part, source, grads, partial[lane], mine)
 
         with blas.single_threaded():
             threads.run(task, self.tasks, scratch)
@@ -78,47 +78,51 @@ class WeightGradient:
             target = common_view(out, p.weights)
             target.reshape(total.shape)[...] = total
 
-    def _block(
-        self, block: Block, source: Any, grads: Any, partial: Any, scratch: Scratch, *, add: bool
-    ) -> None:
-        images, groups = slice(*block.images), slice(*block.groups)
-        g, c, n, m, q = (
-            b - a for a, b in (block.groups, block.channels, block.images, block.rows, block.columns)
-        )
-        r, s, k = self.p.R, self.p.S, self.outputs
-        channels = slice(*block.channels)
-        seen = source[images, groups, channels]
-        seen_by_pixel = patches.patches(
-            self.pass_, block, seen, scratch, (_PATCHES, _SOURCE), self.channels_first
-        )
-        grad = grads[images, groups, :, slice(*block.rows), slice(*block.columns)]
-        dy = (
-            scratch.take(_GRADS, g, k, n, m, q)
-            if self.channels_first
-            else scratch.take(_GRADS, g, n, m, q, k)
-        )
-        order = (1, 2, 0, 3, 4) if self.channels_first else (1, 0, 3, 4, 2)
-        dy[...] = grad.transpose(order)
-        k_first = self.channels_first
-        target = partial[groups, :, channels] if k_first else partial[groups, :, :, channels]
-        shape = (g, k, c, r, s) if k_first else (g, r, s, c, k)
-        product = scratch.take(_PRODUCT, *shape)
-        matrix = product.reshape((g, k, c * r * s) if k_first else (g, r * s * c, k))
-        dy = dy.reshape((g, k, n * m * q) if k_first else (g, n * m * q, k))
-        left, right = (
-            (dy, seen_by_pixel.transpose(0, 2, 1)) if k_first else (seen_by_pixel.transpose(0, 2, 1), dy)
-        )
-        for start, stop in products.pieces(matrix.shape[1], matrix.shape[2], n * m * q):
-            np.matmul(left[..., start:stop], right[:, start:stop], out=matrix)
-            if add:
-                np.add(target, product, out=target)
-            else:
-                target[...] = product
-            add = True
+    def _lane(self, boxes: Range, part: int, source: Any, grads: Any, partial: Any, scratch: Scratch) -> None:
+        """Sum one part of the channels over a range of boxes."""
+        any_block = self.grid[part]
+        groups, channels = slice(*any_block.groups), slice(*any_block.channels)
+        target = partial[groups, :, channels] if self.channels_first else partial[groups, :, :, channels]
+        total = LongSum(target, lambda: scratch.take(_INNER, *target.shape), length(boxes) * self.pieces)
+        for box in range(*boxes):
+            self._block(self.grid[box * self.grid.parts + part], source, grads, target.shape, total, scratch)
+        total.close()
 
-    def _scratch_sizes(self) -> tuple[int, int, int, int]:
+    def _block(
+        self,
+        block: Block,
+        source: Any,
+        grads: Any,
+        shape: tuple[int, ...],
+        total: LongSum,
+        scratch: Scratch,
+    ) -> None:
+        """Add what one block gives."""
+        images, groups = slice(*block.images), slice(*block.groups)
+        g, n, m, q = (length(of) for of in (block.groups, block.images, block.rows, block.columns))
+        k, pixels, k_first = self.outputs, n * m * q, self.channels_first
+        seen = source[images, groups, slice(*block.channels)]
+        seen = patches.patches(self.pass_, block, seen, scratch, (_PATCHES, _SOURCE), k_first)
+        seen = seen.transpose(0, 2, 1)
+        grad = grads[images, groups, :, slice(*block.rows), slice(*block.columns)]
+        product = scratch.take(_PRODUCT, *shape)
+        if k_first:
+            dy = scratch.take(_GRADS, g, k, n, m, q)
+            dy[...] = grad.transpose(1, 2, 0, 3, 4)
+            left, right, matrix = dy.reshape(g, k, pixels), seen, product.reshape(g, k, -1)
+        else:
+            dy = scratch.take(_GRADS, g, n, m, q, k)
+            dy[...] = grad.transpose(1, 0, 3, 4, 2)
+            left, right, matrix = seen, dy.reshape(g, pixels, k), product.reshape(g, -1, k)
+        for start, stop in products.pieces(matrix.shape[1], matrix.shape[2], pixels):
+            np.matmul(left[..., start:stop], right[:, start:stop], out=matrix)
+            total.add(product)
+
+    def _scratch_sizes(self) -> tuple[int, int, int, int, int]:
         grid, groups, inputs = self.grid, self.grid.groups.longest, self.grid.channels.longest
         depth = groups * inputs * self.p.R * self.p.S
+        product = depth * self.outputs
         half = self.p.dtype in ("f16", "bf16")
         source = groups * inputs * patches.box_cells(self.pass_, grid) if half else 0
-        return depth * grid.pixels, depth * self.outputs, source, groups * self.outputs * grid.pixels
+        inner = product if self.lanes.longest * self.pieces > products.FEW else 0
+        return depth * grid.pixels, product, source, groups * self.outputs * grid.pixels, inner
