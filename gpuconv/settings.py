@@ -12,7 +12,6 @@ VARIABLES: Final = {
     "GPUCONV_CONFIG": "its parameters, as name=value,…",
     "GPUCONV_THREADS": "CPU threads (default: what BLAS would use, at most the processors allowed)",
 }
-TOPICS: Final = ("plan",)
 
 
 def read(name: str) -> str | None:

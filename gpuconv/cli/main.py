@@ -62,7 +62,7 @@ class Commands(click.Group):
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 fine, 1 failure, 2 wrong usage, 3 no GPU where one is needed, 4 a wrong result.",
+    epilog="Exit codes: 0 fine, 1 failure, 2 wrong usage, 4 a wrong result.",
 )
 @click.version_option(__version__, prog_name="gpuconv")
 def cli() -> None:

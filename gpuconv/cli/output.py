@@ -43,12 +43,6 @@ class WrongUsage(Failure):
     exit_code = 2
 
 
-class NoGpu(Failure):
-    """The command needs a GPU and there is none."""
-
-    exit_code = 3
-
-
 class Mismatch(Failure):
     """A result is wrong."""
 

@@ -7,7 +7,7 @@ the last bit the same on one thread and on eight. None is listed; each is comput
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
@@ -131,9 +131,6 @@ class Work:
         """Number of the pass, and the block."""
         index = bisect_right(self._ends, i)
         return index, self.grids[index][i - (self._ends[index - 1] if index else 0)]
-
-    def __iter__(self) -> Iterator[tuple[int, Block]]:
-        return (self[i] for i in range(len(self)))
 
 
 def accumulator(p: ConvProblem) -> np.dtype[Any]:
