@@ -37,3 +37,15 @@ class UnsupportedProblem(RuntimeError):
 
     def __reduce__(self) -> tuple[type, tuple[str, str, tuple[Reject, ...]]]:
         return type(self), (self.problem, self.device, self.rejects)
+
+
+class CompileError(RuntimeError):
+    """A CUDA source did not compile; the message holds the compiler's own."""
+
+
+class LaunchRefused(RuntimeError):
+    """A device would not load or launch a kernel so; nothing was computed, and another plan may do."""
+
+
+class LaunchError(RuntimeError):
+    """A kernel failed on its device, whose context is lost: nothing can run there in this process."""

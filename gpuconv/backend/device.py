@@ -28,6 +28,16 @@ class Device:
         CPU threads a plan may use; results do not depend on it.
     numpy, blas : str
         Versions that CPU timings and last bits depend on.
+    index : int
+        CUDA's number of the device.
+    capability : (int, int)
+        Compute capability.
+    sms : int
+        Streaming multiprocessors.
+    smem_block, smem_sm : int
+        Bytes of shared memory one block can ask for, and one SM has.
+    l2_bytes : int
+        Bytes of second-level cache.
     """
 
     kind: Literal["cpu", "cuda"]
@@ -35,9 +45,21 @@ class Device:
     threads: int = 1
     numpy: str = ""
     blas: str = ""
+    index: int = 0
+    capability: tuple[int, int] = (0, 0)
+    sms: int = 0
+    smem_block: int = 0
+    smem_sm: int = 0
+    l2_bytes: int = 0
 
     def __str__(self) -> str:
-        return f"{self.kind} ({self.name})"
+        return f"{self.kind} ({self.name})" if self.kind == "cpu" else f"cuda:{self.index} ({self.name})"
+
+    @property
+    def arch(self) -> str:
+        """What to compile for; on 9.0 with the instructions that only this capability has."""
+        major, minor = self.capability
+        return "sm_90a" if (major, minor) == (9, 0) else f"sm_{major}{minor}"
 
 
 @cache
