@@ -43,7 +43,9 @@ def conv2d(
     Parameters
     ----------
     x : array (N, C, H, W), or (N, H, W, C) for NHWC
-        Images: NumPy or CUDA array of float16, bfloat16 (ml_dtypes), float32 or float64; any strides.
+        Images: NumPy array, or CUDA array of any library that speaks ``__cuda_array_interface__`` or DLPack;
+        float16, bfloat16 (ml_dtypes), float32 or float64; any strides. CUDA arrays that are not contiguous are
+        copied.
     w : array (K, C/groups, R, S), or as `weight_format` says
         Filters, of x's dtype and device.
     bias : array (K,), optional
@@ -71,14 +73,16 @@ def conv2d(
         computes all of them as ieee.
     out : array of the result's shape, optional
         Written and returned instead of a new array; any strides, no overlap with an input. A call that
-        raises on its arguments leaves it untouched; an interrupt may leave it half-written.
+        raises on its arguments leaves it untouched; an interrupt may leave it half-written. With CUDA arrays
+        that are contiguous, no call after the first allocates a result or compiles.
     tune : {None, False}
         Reserved for the autotuner; True is refused until there is one.
 
     Returns
     -------
     array (N, K, P, Q), or (N, P, Q, K) for NHWC
-        P = ⌊(H + top + bottom − dilation·(R−1) − 1) / stride⌋ + 1, Q alike.
+        P = ⌊(H + top + bottom − dilation·(R−1) − 1) / stride⌋ + 1, Q alike. For CUDA arrays a CuPy array on
+        their device; it is computed on CuPy's current stream there, and nothing waits for it.
 
     Raises
     ------
@@ -86,6 +90,15 @@ def conv2d(
         For a wrong argument, before anything is computed; the message names it and what is allowed.
     UnsupportedProblem
         If no kernel runs this problem on x's device.
+    RuntimeError
+        For CUDA arrays where CuPy or the driver is missing.
+    LaunchError
+        If a kernel failed on a CUDA device, which is then lost to the process.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a CUDA device refuses the best plan, and the next one computes instead, from now on.
 
     Notes
     -----
@@ -255,18 +268,22 @@ def conv2d_bias_grad(grad_out: Any, *, data_format: str = "NCHW") -> Any:
     array([32., 32., 32.], dtype=float32)
     """
     arrays.check_array("grad_out", grad_out)
-    dtype = arrays.dtype_of("grad_out", grad_out)
+    launcher = None
+    if not isinstance(grad_out, np.ndarray):
+        launcher = arrays.launcher()
+        grad_out = arrays.adopt("grad_out", grad_out, launcher)
+    dtype = arrays.dtype_of("grad_out", grad_out, launcher)
     layout, _ = arguments.layouts(data_format, None)
     shape = arrays.shape_of(grad_out)
     if len(shape) != 4 or min(shape[1:]) < 1:
         order = ", ".join(data_format)
         raise ValueError(f"grad_out must have four dimensions ({order}), only N empty, got shape {shape}")
-    if not isinstance(grad_out, np.ndarray):
+    if launcher is not None:
         text = "x".join(map(str, shape))
         raise UnsupportedProblem(
             f"bgrad of {text} {layout} {dtype}",
-            str(arrays.device_of(grad_out)),
-            (Reject("cpu", "runs on the CPU only"),),
+            str(arrays.device_of(grad_out, launcher)),
+            (Reject("cpu_sum", "runs on the CPU only, and no other kernel sums a bias gradient yet"),),
         )
     values = common_view(np.asarray(grad_out), layout)
     N, channels, height, width = values.shape

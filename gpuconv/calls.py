@@ -6,7 +6,7 @@ becomes a `ConvProblem`, and finds its plan through `dispatch`; only calls that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from gpuconv import arguments, dispatch, settings
 from gpuconv.backend import arrays
 from gpuconv.backend.device import Device
+from gpuconv.backend.launch import Launcher
 from gpuconv.options import Options
 from gpuconv.plan import Plan
 from gpuconv.problem import DTYPES, ConvProblem, Op
@@ -39,14 +40,19 @@ class Call:
 
 def run(call: Call, options: Options) -> Any:
     """Check, find a plan, compute; return the result."""
-    key = _key(call, options)
+    launcher = None
+    if not isinstance(next(iter(call.operands.values())), np.ndarray):
+        launcher, call = _adopted(call)
+    key = _key(call, options, launcher)
     plan = None if key is None else _plans.get(key)
     if plan is None:
-        plan = _plan(call, options)
+        plan = _plan(call, options, launcher)
         if key is not None:
             if len(_plans) >= _MOST_PLANS:
                 _plans.clear()
             _plans[key] = plan
+    if launcher is not None:
+        return _run_on_device(call, plan, launcher)
     p = plan.problem
     first, second = map(arrays.plain, call.operands.values())
     a, b = (second, first) if call.op == "dgrad" else (first, second)
@@ -55,22 +61,73 @@ def run(call: Call, options: Options) -> Any:
         result = out = np.empty(shape, a.dtype.newbyteorder("="))
     else:
         inputs = {**call.operands, "bias": call.bias, "residual": call.residual}
-        arrays.check_out(out, shape, p.dtype, plan.device, inputs)
-        result = arrays.plain(out)
+        result = arrays.check_out(out, shape, p.dtype, plan.device, inputs, None)
     plan(a, b, result, bias=arrays.plain(call.bias), residual=arrays.plain(call.residual))
     return out
 
 
-def _key(call: Call, options: Options) -> tuple[Any, ...] | None:
+def _adopted(call: Call) -> tuple[Launcher, Call]:
+    """The launcher at work, and the call with its CUDA arrays as the launcher's own; `out` stays as it is."""
+    given = _present(call)
+    lead = next(iter(given))
+    for name, array in given.items():
+        arrays.check_array(name, array)
+        if isinstance(array, np.ndarray):
+            raise TypeError(
+                f"{name} must be on a CUDA device like {lead}, it is on the CPU; nothing is copied unasked"
+            )
+    launcher = arrays.launcher()
+    views = {name: arrays.adopt(name, array, launcher) for name, array in given.items()}
+    operands = {name: views[name] for name in call.operands}
+    return launcher, replace(call, operands=operands, bias=views.get("bias"), residual=views.get("residual"))
+
+
+def _run_on_device(call: Call, plan: Plan, launcher: Launcher) -> Any:
+    """Enqueue everything on the current stream, and wait for nothing."""
+    p, given = plan.problem, _present(call)
+    for name, array in given.items():
+        arrays.check_aligned(name, array, launcher)
+    shape, target = p.operand_shapes[2], None
+    if call.out is not None:
+        target = arrays.check_out(call.out, shape, p.dtype, plan.device, given, launcher)
+    for name, array in given.items():
+        given[name] = launcher.contiguous(array)
+        if given[name] is not array:
+            settings.log("launch", f"{name} is not contiguous and is copied  # gpuconv problem '{p}'")
+    if target is not None and arrays.is_contiguous(target):
+        result = target
+    else:
+        result = launcher.empty(shape, p.dtype, plan.device)
+    first, second = (given[name] for name in call.operands)
+    a, b = (second, first) if call.op == "dgrad" else (first, second)
+    plan(a, b, result, bias=given.get("bias"), residual=given.get("residual"))
+    if target is None:
+        return result
+    if result is not target:
+        launcher.copy(result, target)
+    return call.out
+
+
+def _present(call: Call) -> dict[str, Any]:
+    """Every array by its name: the operands, whatever they are, and what else is not None."""
+    extras = {"bias": call.bias, "residual": call.residual}
+    return {**call.operands, **{name: array for name, array in extras.items() if array is not None}}
+
+
+def _key(call: Call, options: Options, launcher: Launcher | None) -> tuple[Any, ...] | None:
     """Everything a plan follows from, as written; None for what only the checks can judge."""
     if call.tune is not None and call.tune is not False:
         return None
     key: list[Any] = [call.op, settings.read("GPUCONV_KERNEL"), settings.read("GPUCONV_CONFIG")]
+    # a plan in the table keeps its launcher alive, so no other gets the number
+    key.append(None if launcher is None else id(launcher))
     for array in (*call.operands.values(), call.bias, call.residual):
         if array is None:
             key.append(None)
         elif type(array) is np.ndarray:
             key += array.shape, array.dtype
+        elif launcher is not None:
+            key += array.shape, array.dtype, arrays.index_of(array)
         else:
             return None
     try:
@@ -91,14 +148,14 @@ def _raw(value: Any) -> Any:
     return kind, value
 
 
-def _plan(call: Call, options: Options) -> Plan:
-    problem, where = _checked(call, options)
+def _plan(call: Call, options: Options, launcher: Launcher | None) -> Plan:
+    problem, where = _checked(call, options, launcher)
     return dispatch.plan_for(problem, where)
 
 
-def _checked(call: Call, options: Options) -> tuple[ConvProblem, Device]:
+def _checked(call: Call, options: Options, launcher: Launcher | None) -> tuple[ConvProblem, Device]:
     """The problem and device of a call, or the error that says what is wrong with it."""
-    dtype, where = _arrays(call)
+    dtype, where = _arrays(call, launcher)
     if call.tune is not None and not isinstance(call.tune, (bool, np.bool_)):
         raise TypeError(f"tune must be None or False, got {arguments.show(call.tune)}")
     if call.tune:
@@ -124,21 +181,25 @@ def _checked(call: Call, options: Options) -> tuple[ConvProblem, Device]:
     return problem, where
 
 
-def _arrays(call: Call) -> tuple[str, Device]:
+def _arrays(call: Call, launcher: Launcher | None) -> tuple[str, Device]:
     """The one dtype and the one device of all arrays."""
-    given = {**call.operands, "bias": call.bias, "residual": call.residual}
-    present = {name: array for name, array in given.items() if array is not None or name in call.operands}
-    for name, array in present.items():
-        arrays.check_array(name, array)
-    (lead, first), *rest = present.items()
-    where, dtype = arrays.device_of(first), arrays.dtype_of(lead, first)
+    given = _present(call)
+    if launcher is None:
+        for name, array in given.items():
+            arrays.check_array(name, array)
+    (lead, first), *rest = given.items()
+    where, dtype = arrays.device_of(first, launcher), arrays.dtype_of(lead, first, launcher)
     for name, array in rest:
-        here = arrays.device_of(array)
-        if here != where:
+        here: Device | str | None = None
+        if launcher is not None and arrays.index_of(array) != where.index:
+            here = arrays.device_of(array, launcher)
+        elif launcher is None and not isinstance(array, np.ndarray):
+            here = "a CUDA device"
+        if here is not None:
             raise TypeError(
                 f"{name} must be on {where} like {lead}, it is on {here}; nothing is copied unasked"
             )
-        other = arrays.dtype_of(name, array)
+        other = arrays.dtype_of(name, array, launcher)
         if other != dtype:
             raise TypeError(f"{name} must have dtype {DTYPES[dtype]} like {lead}, got {DTYPES[other]}")
     return dtype, where

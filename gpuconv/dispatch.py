@@ -1,18 +1,34 @@
-"""Which plan runs a problem; the answer stays the same for the life of the process."""
+"""Which plan runs a problem; the answer stays the same for the life of the process.
+
+There is one exception: a CUDA device may refuse a plan, which does not compile, or launch, or find memory.
+Then the next one is taken, with one warning, and kept.
+"""
 
 from __future__ import annotations
 
 import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 from gpuconv import settings
+from gpuconv.backend import arrays
 from gpuconv.backend.device import Device
-from gpuconv.errors import UnsupportedProblem
+from gpuconv.backend.launch import Launcher
+from gpuconv.config import Config
+from gpuconv.errors import CompileError, LaunchError, LaunchRefused, Reject, UnsupportedProblem
 from gpuconv.kernels import registry
+from gpuconv.kernels.base import Kernel
 from gpuconv.plan import Plan
 from gpuconv.problem import ConvProblem
 
+Candidate = tuple[Kernel[Any], Config]
+
+_REFUSALS: Final = (CompileError, LaunchRefused, MemoryError)
+
 _lock = threading.Lock()
-_plans: dict[tuple[ConvProblem, Device, str | None, str | None], Plan] = {}
+_choices: dict[tuple[ConvProblem, Device, str | None, str | None, int], Choice] = {}
 
 
 def plan_for(problem: ConvProblem, device: Device) -> Plan:
@@ -23,44 +39,165 @@ def plan_for(problem: ConvProblem, device: Device) -> Plan:
     Raises
     ------
     UnsupportedProblem
-        If no kernel takes the problem on the device; it carries every kernel's reason.
+        If no kernel takes the problem on the device, or every plan was refused; it carries the reasons.
+    CompileError, LaunchRefused, MemoryError
+        If GPUCONV_KERNEL is set and the device refused its plan.
+    LaunchError
+        If the device's context is lost.
     ValueError
         If GPUCONV_KERNEL or GPUCONV_CONFIG names nothing legal.
+
+    Warns
+    -----
+    RuntimeWarning
+        Where a CUDA device refused a plan, here or when it runs, and another is taken from now on.
     """
     name, config = settings.read("GPUCONV_KERNEL"), settings.read("GPUCONV_CONFIG")
-    key = (problem, device, name, config)
-    plan = _plans.get(key)
-    if plan is None:
-        plan = _choose(problem, device, name, config)
+    launcher = None if device.kind == "cpu" else _launcher(problem, device)
+    # what one launcher has loaded means nothing to another; a choice keeps its own alive, so that no other gets
+    # the same number
+    key = (problem, device, name, config, id(launcher))
+    choice = _choices.get(key)
+    if choice is None:
+        candidates, rejects = _candidates(problem, device, name, config)
+        made = Choice(problem, device, launcher, candidates, rejects, name is not None)
         with _lock:
-            known = _plans.setdefault(key, plan)
-        if known is plan:
-            settings.log("plan", f"{plan}  # gpuconv problem '{problem}'")
-        plan = known
-    return plan
+            choice = _choices.setdefault(key, made)
+    return choice.plan()
 
 
-def _choose(problem: ConvProblem, device: Device, name: str | None, config: str | None) -> Plan:
+class Choice:
+    """The plans that may run one problem, best first, and how far down that list it is.
+
+    Plans of CUDA devices come out with a `run` that goes down the list where it must; those of the CPU, whose
+    list is one long, come out as they are.
+    """
+
+    def __init__(
+        self,
+        problem: ConvProblem,
+        device: Device,
+        launcher: Launcher | None,
+        candidates: Sequence[Candidate],
+        rejects: Sequence[Reject],
+        forced: bool,
+    ) -> None:
+        self.problem, self.device, self.launcher = problem, device, launcher
+        self.candidates, self.rejects = candidates, rejects
+        self._raises_refusals = forced or device.kind == "cpu"
+        self._refused: list[Reject] = []  # as many as have been passed over
+        self._bound: Plan | None = None
+        self._plan: Plan | None = None
+        # taken again by the same thread if what shows warnings computes a convolution itself
+        self._lock = threading.RLock()
+
+    def plan(self) -> Plan:
+        """The plan at work."""
+        plan = self._plan
+        if plan is None:
+            with self._lock:
+                while (plan := self._plan) is None:
+                    self._bind()
+        return plan
+
+    def run(self, a: Any, b: Any, out: Any, bias: Any, residual: Any) -> None:
+        """Run the plan at work; if it is refused, the next one."""
+        while True:
+            bound = self._bound
+            if bound is None:
+                self.plan()
+                continue
+            try:
+                return bound.run(a, b, out, bias, residual)
+            except _REFUSALS as error:
+                with self._lock:
+                    if bound is self._bound:  # else another thread was here first
+                        self._pass_over(error)
+            except LaunchError as error:
+                raise LaunchError(f"{bound}: {error}") from error
+
+    def _bind(self) -> None:
+        """Bind the next candidate, or pass over it."""
+        kernel, config = self.candidates[len(self._refused)]
+        try:
+            bound = kernel.bind(self.problem, config, self.device)
+        except _REFUSALS as error:
+            self._pass_over(error)
+            return
+        except LaunchError as error:
+            raise LaunchError(f"{self._where}: {_name(kernel, config)}: {error}") from error
+        self._bound = bound
+        self._plan = bound if self.device.kind == "cpu" else replace(bound, run=self.run)
+        settings.log("plan", f"{bound}  # gpuconv problem '{self.problem}'")
+
+    def _pass_over(self, error: Exception) -> None:
+        """Move on with a warning, or raise where there is nowhere to move to."""
+        if self._raises_refusals:
+            raise error
+        failed = _name(*self.candidates[len(self._refused)])
+        reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+        refused = [*self._refused, Reject(failed, reason)]
+        last = len(refused) == len(self.candidates)
+        # where all are refused the next call starts over: memory, for one, may be free again by then
+        self._refused = [] if last else refused
+        self._plan = self._bound = None
+        if last:
+            reasons = [*refused, *self.rejects]
+            raise UnsupportedProblem(str(self.problem), str(self.device), reasons) from error
+        chosen = _name(*self.candidates[len(refused)])
+        message = f"{self._where}: {failed} failed, {chosen} takes over: {reason}"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+    @property
+    def _where(self) -> str:
+        return f"{self.problem} on {self.device.kind}"
+
+
+def _name(kernel: Kernel[Any], config: Config) -> str:
+    return f"{kernel.name}({config})"
+
+
+def _launcher(problem: ConvProblem, device: Device) -> Launcher:
+    try:
+        return arrays.launcher()
+    except RuntimeError as error:
+        raise UnsupportedProblem(str(problem), str(device), [Reject("cuda", str(error))]) from error
+
+
+def _candidates(
+    problem: ConvProblem, device: Device, name: str | None, config: str | None
+) -> tuple[list[Candidate], list[Reject]]:
+    """What may run the problem, best first, and why the others may not."""
     if config is not None and name is None:
         raise ValueError("GPUCONV_CONFIG: needs GPUCONV_KERNEL, whose parameters it gives")
-    candidates = registry.kernels()
+    kernels = registry.kernels()
     if name is not None:
         try:
-            candidates = (registry.by_name(name),)
+            kernels = (registry.by_name(name),)
         except ValueError as error:
             raise ValueError(f"GPUCONV_KERNEL: {error}") from None
-    checked = [(kernel, kernel.check(problem, device)) for kernel in candidates]
+    checked = [(kernel, kernel.check(problem, device)) for kernel in kernels]
     takers = [kernel for kernel, reject in checked if reject is None]
+    rejects = [reject for _, reject in checked if reject is not None]
     if not takers:
-        raise UnsupportedProblem(str(problem), str(device), [reject for _, reject in checked if reject])
-    kernel = max(takers, key=lambda kernel: kernel.preference(problem, device))
-    if config is None:
-        return kernel.bind(problem, kernel.default_config(problem, device), device)
+        raise UnsupportedProblem(str(problem), str(device), rejects)
+    if config is not None:
+        return [(takers[0], _forced(takers[0], problem, device, config))], rejects
+    takers.sort(key=lambda kernel: kernel.preference(problem, device), reverse=True)
+    found: list[Candidate] = [(kernel, kernel.default_config(problem, device)) for kernel in takers]
+    if device.kind == "cpu" or name is not None:
+        return found[:1], rejects
+    found += [(kernel, config) for kernel in takers for config in kernel.fallback_configs(problem, device)]
+    return list(dict.fromkeys(found)), rejects
+
+
+def _forced(kernel: Kernel[Any], problem: ConvProblem, device: Device, text: str) -> Config:
+    """The config that GPUCONV_CONFIG gives."""
     try:
-        cfg = kernel.config_type.parse(config)
+        config: Config = kernel.config_type.parse(text)
     except ValueError as error:
         raise ValueError(f"GPUCONV_CONFIG: {error}") from None
-    reject = kernel.check_config(problem, cfg, device)
+    reject = kernel.check_config(problem, config, device)
     if reject is not None:
         raise ValueError(f"GPUCONV_CONFIG: {reject}")
-    return kernel.bind(problem, cfg, device)
+    return config

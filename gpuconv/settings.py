@@ -7,10 +7,14 @@ import sys
 from typing import Final
 
 VARIABLES: Final = {
-    "GPUCONV_LOG": "comma-separated topics to print on standard error: plan",
+    "GPUCONV_LOG": "comma-separated topics to print on standard error: plan, compile, launch",
     "GPUCONV_KERNEL": "name of the one kernel to use",
     "GPUCONV_CONFIG": "its parameters, as name=value,…",
     "GPUCONV_THREADS": "CPU threads (default: what BLAS would use, at most the processors allowed)",
+    "GPUCONV_CACHE_DIR": "folder for compiled kernels (default: the user's cache folder)",
+    "GPUCONV_ASSERT_CACHED": "1: having to compile a kernel is an error",
+    "GPUCONV_DUMP": "folder for sources, PTX, cubins, SASS and resource use; kernels are compiled anew",
+    "GPUCONV_LINEINFO": "1: compile kernels with line numbers, for profilers and sanitizers",
 }
 
 
@@ -30,8 +34,21 @@ def threads() -> int | None:
     return int(value)
 
 
+def flag(name: str) -> bool:
+    """Whether a variable is 1 rather than 0 or unset."""
+    value = read(name)
+    if value not in (None, "0", "1"):
+        raise ValueError(f"{name} must be 0 or 1, got {value!r}")
+    return value == "1"
+
+
+def logs(topic: str) -> bool:
+    """Whether GPUCONV_LOG names the topic."""
+    wanted = read("GPUCONV_LOG")
+    return wanted is not None and topic in wanted.split(",")
+
+
 def log(topic: str, message: str) -> None:
     """Print one line when GPUCONV_LOG names the topic."""
-    wanted = read("GPUCONV_LOG")
-    if wanted is not None and topic in wanted.split(","):
+    if logs(topic):
         print(f"gpuconv {topic}: {message}", file=sys.stderr)

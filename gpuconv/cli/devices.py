@@ -1,4 +1,4 @@
-"""Which CUDA devices answer, and where a few convolutions are best computed."""
+"""Where a few convolutions are best computed."""
 
 from __future__ import annotations
 
@@ -6,45 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from gpuconv.cli.output import one_line
-
-
-@dataclass(frozen=True, slots=True)
-class Cuda:
-    """What CuPy says about this machine.
-
-    Attributes
-    ----------
-    version : str or None
-        CuPy's, where it can be imported.
-    names : tuple of str
-        Every device's name.
-    why_not : str
-        Why there is none; empty where there is one.
-    """
-
-    version: str | None
-    names: tuple[str, ...]
-    why_not: str = ""
-
-
-def cuda() -> Cuda:
-    """Ask CuPy, without failing whatever state it is in."""
-    try:
-        import cupy
-    except ModuleNotFoundError as error:
-        missing = "is not installed" if error.name == "cupy" else f"cannot be imported: {one_line(error)}"
-        return Cuda(None, (), f"CuPy {missing}")
-    except Exception as error:  # the import loads CUDA's libraries and passes on whatever goes wrong in them
-        return Cuda(None, (), f"CuPy cannot be imported: {one_line(error)}")
-    version = str(getattr(cupy, "__version__", "unknown"))
-    try:
-        runtime = cupy.cuda.runtime
-        names = [runtime.getDeviceProperties(index)["name"] for index in range(runtime.getDeviceCount())]
-        text = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
-    except Exception as error:  # no driver, too old a driver, a hidden device: each has a type of its own
-        return Cuda(version, (), f"no CUDA device answers: {one_line(error)}")
-    return Cuda(version, text, "" if text else "CuPy finds no CUDA device")
+from gpuconv.backend import detect
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +41,7 @@ def choose(problems: Iterable[Any]) -> Place:
     from gpuconv.backend import device
     from gpuconv.errors import UnsupportedProblem
 
-    found = cuda()
+    found = detect.cuda()
     why = found.why_not
     if found.names:
         import cupy

@@ -11,9 +11,10 @@ from typing import Any, Final
 import click
 
 from gpuconv import settings
-from gpuconv.cli import devices, output
+from gpuconv.backend import detect
+from gpuconv.cli import output
 
-_PACKAGES: Final = ("threadpoolctl", "ml_dtypes", "click", "rich", "pillow")
+_PACKAGES: Final = ("threadpoolctl", "platformdirs", "ml_dtypes", "click", "rich", "pillow")
 
 
 @click.command()
@@ -23,12 +24,16 @@ def env(as_json: bool) -> None:
 
     What cannot be found out is shown as the error it gave.
     """
-    cuda = devices.cuda()
+    cuda = detect.cuda()
     found: dict[str, Any] = {
         "versions": _versions(cuda),
         "devices": _devices(cuda),
         "variables": _variables(),
-        "folders": {"package": _ask(_package_folder), "CUDA sources": _ask(_source_folder)},
+        "folders": {
+            "package": _ask(_package_folder),
+            "CUDA sources": _ask(_source_folder),
+            "compiled kernels": _ask(_cache_folder),
+        },
     }
     if as_json:
         output.emit("env", [found])
@@ -56,7 +61,7 @@ def _ask(question: Callable[[], Any]) -> str:
         return f"error: {output.one_line(error)}"
 
 
-def _versions(cuda: devices.Cuda) -> dict[str, str]:
+def _versions(cuda: detect.Cuda) -> dict[str, str]:
     found = {
         "gpuconv": _ask(_own_version),
         "Python": f"{platform.python_version()} ({platform.system()} {platform.machine()})",
@@ -64,7 +69,15 @@ def _versions(cuda: devices.Cuda) -> dict[str, str]:
         "BLAS": _ask(_blas),
     }
     found |= {name: _installed(name) for name in _PACKAGES}
-    return {**found, "CuPy": cuda.version or cuda.why_not.removeprefix("CuPy is ")}
+    found["CuPy"] = cuda.version or cuda.why_not.removeprefix("CuPy is ")
+    return {**found, "NVRTC": _nvrtc_version()}
+
+
+def _nvrtc_version() -> str:
+    try:
+        return ".".join(map(str, detect.nvrtc()[1]))
+    except RuntimeError as error:
+        return f"none: {error}"
 
 
 def _installed(name: str) -> str:
@@ -94,7 +107,7 @@ def _blas() -> str:
     return blas.description()
 
 
-def _devices(cuda: devices.Cuda) -> list[dict[str, Any]]:
+def _devices(cuda: detect.Cuda) -> list[dict[str, Any]]:
     found = [_cpu(), *({"device": f"cuda:{index}", "name": name} for index, name in enumerate(cuda.names))]
     return found if cuda.names else [*found, {"device": "cuda", "error": cuda.why_not}]
 
@@ -142,6 +155,8 @@ def _variable(name: str, meaning: str) -> dict[str, str | None]:
 def _check(name: str, value: str) -> None:
     if name == "GPUCONV_THREADS":
         settings.threads()
+    elif name in ("GPUCONV_ASSERT_CACHED", "GPUCONV_LINEINFO"):
+        settings.flag(name)
     elif name in ("GPUCONV_KERNEL", "GPUCONV_CONFIG"):
         from gpuconv.kernels import registry
 
@@ -163,3 +178,16 @@ def _source_folder() -> Any:
     from gpuconv.backend.source import cuda_source_folder
 
     return cuda_source_folder()
+
+
+def _cache_folder() -> str:
+    from gpuconv.backend import cache
+
+    folder = cache.folder()
+    try:
+        cache.check(folder)
+    except FileNotFoundError:
+        return f"{folder} (not there yet)"
+    except cache.Unusable as error:
+        return f"{folder} (not used: {error})"
+    return str(folder)

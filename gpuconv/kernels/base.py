@@ -37,13 +37,25 @@ class Kernel(ABC, Generic[C]):
     def default_config(self, p: ConvProblem, device: Device) -> C:
         """Return parameters that are always legal, in constant time."""
 
+    def fallback_configs(self, p: ConvProblem, device: Device) -> Sequence[C]:
+        """Return legal parameters less demanding than the default, tried in order once that was refused."""
+        return ()
+
     @abstractmethod
     def workspace_bytes(self, p: ConvProblem, cfg: C, device: Device) -> int:
         """Return the most memory a run takes beside its arguments."""
 
     @abstractmethod
     def bind(self, p: ConvProblem, cfg: C, device: Device) -> Plan:
-        """Return a plan; `p` and `cfg` must have passed their checks."""
+        """Return a plan; `p` and `cfg` must have passed their checks.
+
+        Raises
+        ------
+        CompileError, LaunchRefused, MemoryError
+            From here or from a run, on a CUDA device: another plan may do. It writes the whole result anew.
+        LaunchError
+            Alike: the device's context is lost.
+        """
 
     def preference(self, p: ConvProblem, device: Device) -> int:
         """Return this kernel's rank for a problem it takes: the highest is chosen where nothing was tuned."""

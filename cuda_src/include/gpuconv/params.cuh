@@ -1,0 +1,55 @@
+// What the host passes to kernels, by value. gpuconv/kernels/cuda/params.py lays out the same bytes; a test
+// compares every offset.
+#pragma once
+
+#include <gpuconv/fast_divmod.cuh>
+
+namespace gpuconv {
+
+// Elements between neighbours along each axis; of the taps, `image` counts outputs.
+struct Strides {
+  long long image, group, channel, row, column;
+};
+
+// One spatial axis of a correlation. Its outputs fall into `classes`: output a, a + classes, a + 2 classes, …
+// see the same subset of the taps. Only the gradient of a strided convolution has more than one.
+struct Axis {
+  int in_size;   // cells of the input
+  int out_size;  // cells of the output
+  int taps;      // taps of the filter
+  int pad;       // zero cells before the first
+  int classes;   // stride of the forward convolution, for dgrad; else 1
+  int common;    // gcd of that stride and the dilation
+  int period;    // classes / common: taps of one class lie this far apart
+  int inverse;   // of dilation / common, modulo period
+  int tap_step;  // dilation of the forward convolution, for dgrad
+};
+
+// out[n,g,k,i,j] = Σ in[n,g,c,·,·] taps[g,k,c,·,·], and what of it one block computes; see kernels/direct.cu.
+struct DirectParams {
+  const void* in;
+  const void* taps;
+  void* out;  // or partial sums, split by split
+  const void* bias;
+  const void* residual;
+  Strides in_strides, taps_strides, out_strides;
+  long long split_elements;  // of one split's partial sums
+  Axis rows, columns;
+  int images, groups, channels, filters;  // of the input; channels and filters of one group
+  int chunks_r, chunks_s;                 // stages that the taps of one channel block are cut into
+  int stages, stages_per_split;           // of the whole sum, and of one block's part
+  int flush_rows;                         // rows of taps summed before they join the total
+  FastDivmod tiles_q, tiles_p, blocks_k, blocks_g, classes_w, classes_h, blocks_n;
+};
+
+// out[e] = Σ over splits of partial[split][e], then the epilogue.
+struct SplitSumParams {
+  const void* partial;
+  void* out;
+  const void* bias;
+  const void* residual;
+  int elements, splits;
+  FastDivmod channel_stride, channels;  // channel of element e: e / channel_stride mod channels
+};
+
+}  // namespace gpuconv

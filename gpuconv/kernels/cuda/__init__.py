@@ -1,0 +1,1 @@
+"""Kernels for CUDA devices: each says what to launch, the launcher at work does it."""

@@ -1,0 +1,384 @@
+"""Tile parameters of ``kernels/direct.cu``: what is legal, and what is a good choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import isqrt, prod
+
+from gpuconv.backend.device import Device
+from gpuconv.config import Config
+from gpuconv.kernels.cuda.correlation import Axis, Correlation, Strides
+from gpuconv.problem import ITEMSIZE, ConvProblem
+
+#: Products that a plain running sum may have: half the error of the worst case stays below the bound.
+SHORT_SUM = 128
+_MOST_TAPS = 32  # of a stage, along one axis: they are unrolled along the row
+_MOST_PRODUCTS = 1024  # of a row of taps in one thread: all unrolled
+_WINDOW = 48  # columns a thread keeps in registers, at most
+_REGISTERS = 72  # for everything but sums, window and taps
+
+
+@dataclass(frozen=True)
+class DirectConfig(Config):
+    """What one block, one thread and one stage take on.
+
+    Attributes
+    ----------
+    block_p, block_q, block_k, block_n, block_g : int
+        Rows, columns, outputs, images and groups of a block's results, in the correlation's terms.
+    block_c : int
+        Input channels of a stage.
+    thread_q, thread_k : int
+        Columns and outputs of one thread.
+    taps_r, taps_s : int
+        Taps of a stage.
+    k_first : int
+        1 where neighbouring threads hold neighbouring outputs and groups, 0 where neighbouring columns.
+    stages : int
+        Buffers in shared memory; more than 1 are filled by cp.async.
+    splits : int
+        Parts that each sum is cut into.
+    """
+
+    block_p: int = 8
+    block_q: int = 32
+    block_k: int = 16
+    block_n: int = 1
+    block_g: int = 1
+    block_c: int = 4
+    thread_q: int = 4
+    thread_k: int = 4
+    taps_r: int = 3
+    taps_s: int = 3
+    k_first: int = 0
+    stages: int = 1
+    splits: int = 1
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        per_pixel = self.block_k // self.thread_k * self.block_n * self.block_g
+        return self.block_p * (self.block_q // self.thread_q) * per_pixel
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """A config applied to a problem: everything ``direct.cu`` derives from its definitions."""
+
+    p: ConvProblem
+    form: Correlation
+    cfg: DirectConfig
+
+    @property
+    def sum_bytes(self) -> int:
+        """Bytes of an accumulator, which is also how tiles are stored."""
+        return 8 if self.p.dtype == "f64" else 4
+
+    @property
+    def interleaved(self) -> bool:
+        """Whether channels, not columns, are neighbours in the input."""
+        return self.p.layout == "nhwc"
+
+    @property
+    def in_extents(self) -> tuple[int, int, int, int, int]:
+        """Rows, columns, channels, images and groups of the halo tile; columns without padding."""
+        cfg, rows, columns = self.cfg, self.form.rows, self.form.columns
+        height = _reach(cfg.block_p, rows.stride, cfg.taps_r, rows.dilation)
+        width = _reach(cfg.block_q, columns.stride, cfg.taps_s, columns.dilation)
+        return height, width, cfg.block_c, cfg.block_n, cfg.block_g
+
+    @property
+    def lead(self) -> int:
+        """Columns before the first needed one, so that loads begin at a multiple of the vector."""
+        columns = self.form.columns
+        if self.in_unit != "kColumn" or columns.classes > 1:
+            return 0
+        return columns.origin % self.in_vector
+
+    @property
+    def columns(self) -> int:
+        """Columns of the halo tile as stored."""
+        needed = self.lead + self.in_extents[1]
+        if self.interleaved:
+            return needed
+        quad = 16 // self.sum_bytes
+        return _round_up(_round_up(needed, quad), self.in_vector)
+
+    @property
+    def smem_bytes(self) -> int:
+        """Dynamic shared memory of a block."""
+        cfg, quad = self.cfg, 16 // self.sum_bytes
+        height, _, *rest = self.in_extents
+        cells = _round_up(height * self.columns * prod(rest), quad)
+        taps = _round_up(cfg.taps_r * cfg.taps_s * cfg.block_c * cfg.block_k * cfg.block_g, quad)
+        return cfg.stages * (cells + taps) * self.sum_bytes
+
+    @property
+    def in_unit(self) -> str:
+        """The axis whose cells are neighbours in the input."""
+        return _unit(self.form.in_strides, self._in_sizes, self.in_extents)
+
+    @property
+    def taps_unit(self) -> str:
+        """The axis whose cells are neighbours in the taps."""
+        return _unit(self.form.taps_strides, self._taps_sizes, self._taps_extents)
+
+    @property
+    def out_unit(self) -> str:
+        """The axis of the results along which a thread may store several at once."""
+        out = self.form.out_strides
+        if self.form.filters > 1 and out.channel == 1:
+            return "kLane"
+        return "kColumn" if out.column == 1 and self.form.columns.classes == 1 else "kRow"
+
+    @property
+    def in_vector(self) -> int:
+        """Elements that one load of the input takes where addresses allow."""
+        unit, columns, cfg = self.in_unit, self.form.columns, self.cfg
+        extent = self.in_extents[_AXES.index(unit)]
+        if unit == "kColumn":
+            starts = [cfg.block_q * columns.stride, cfg.taps_s * columns.dilation * (self.chunks_s > 1)]
+            if columns.classes > 1 or (cfg.taps_s == 1 and columns.stride > 1) or self.interleaved:
+                return 1
+            return self._vector(self.form.in_strides, self._in_sizes, unit, 16, starts)
+        return self._vector(self.form.in_strides, self._in_sizes, unit, extent, [])
+
+    @property
+    def taps_vector(self) -> int:
+        """Elements that one load of the taps takes where addresses allow."""
+        unit = self.taps_unit
+        if unit in ("kRow", "kColumn") and self.form.rows.reverse:
+            return 1
+        extent = self._taps_extents[_AXES.index(unit)]
+        return self._vector(self.form.taps_strides, self._taps_sizes, unit, extent, [])
+
+    @property
+    def stage_count(self) -> int:
+        """Stages of the whole sum."""
+        return -(-self.form.channels // self.cfg.block_c) * self.chunks_r * self.chunks_s
+
+    @property
+    def chunks_r(self) -> int:
+        """Parts that the rows of taps are cut into."""
+        return -(-self.form.rows.class_taps // self.cfg.taps_r)
+
+    @property
+    def chunks_s(self) -> int:
+        """Parts that the columns of taps are cut into."""
+        return -(-self.form.columns.class_taps // self.cfg.taps_s)
+
+    @property
+    def depth(self) -> int:
+        """Products that one block adds up for one result, at most."""
+        cfg = self.cfg
+        whole = -(-self.stage_count // cfg.splits) * cfg.block_c * cfg.taps_r * cfg.taps_s
+        return min(whole, self.form.depth)
+
+    @property
+    def long_sum(self) -> bool:
+        """Whether sums need a second level."""
+        return self.depth > SHORT_SUM
+
+    @property
+    def flush_rows(self) -> int:
+        """Rows of taps of one first-level sum."""
+        return max(1, max(SHORT_SUM, isqrt(self.depth)) // self.cfg.taps_s)
+
+    @property
+    def registers(self) -> int:
+        """Registers that a thread needs, roughly and at most."""
+        cfg, columns = self.cfg, self.form.columns
+        window = _reach(cfg.thread_q, columns.stride, cfg.taps_s, columns.dilation) + 7
+        sums = cfg.thread_q * cfg.thread_k * (2 if self.long_sum else 1)
+        words = sums + cfg.thread_k + (window if window <= _WINDOW + 7 else cfg.thread_q)
+        return words * self.sum_bytes // 4 + _REGISTERS
+
+    @property
+    def blocks(self) -> tuple[int, int, int, int, int, int, int]:
+        """Blocks along columns, rows, outputs, groups, classes of columns and of rows, and images."""
+        f, cfg = self.form, self.cfg
+        return (
+            -(-f.columns.class_outputs // cfg.block_q), -(-f.rows.class_outputs // cfg.block_p),
+            -(-f.filters // cfg.block_k), -(-f.groups // cfg.block_g),
+            f.columns.launched_classes, f.rows.launched_classes, -(-f.images // cfg.block_n),
+        )  # fmt: skip
+
+    @property
+    def _in_sizes(self) -> tuple[int, int, int, int, int]:
+        f = self.form
+        return f.rows.in_size, f.columns.in_size, f.channels, f.images, f.groups
+
+    @property
+    def _taps_sizes(self) -> tuple[int, int, int, int, int]:
+        f = self.form
+        return f.rows.taps, f.columns.taps, f.channels, f.filters, f.groups
+
+    @property
+    def _taps_extents(self) -> tuple[int, int, int, int, int]:
+        cfg = self.cfg
+        return cfg.taps_r, cfg.taps_s, cfg.block_c, cfg.block_k, cfg.block_g
+
+    def _vector(
+        self, strides: Strides, sizes: tuple[int, ...], unit: str, extent: int, starts: list[int]
+    ) -> int:
+        """The longest vector that divides the tile's extent, where its parts start, and the other strides."""
+        steps = dict(zip(_AXES, _in_order(strides), strict=True))
+        if steps[unit] != 1:
+            return 1
+        others = [steps[axis] for axis, size in zip(_AXES, sizes, strict=True) if axis != unit and size > 1]
+        vector = 16 // ITEMSIZE[self.p.dtype]
+        while vector > 1 and any(value % vector for value in (extent, *starts, *others)):
+            vector //= 2
+        return vector
+
+
+def illegal(tiles: Tiles, device: Device) -> str | None:
+    """What is wrong with a config for a problem and a device, in words, or None."""
+    cfg, p = tiles.cfg, tiles.p
+    for name in DirectConfig.__dataclass_fields__:
+        least = 0 if name == "k_first" else 1
+        most = {"k_first": 1, "taps_r": _MOST_TAPS, "taps_s": _MOST_TAPS, "stages": 4}.get(name, 1024)
+        if not least <= getattr(cfg, name) <= most:
+            return f"{name} must be from {least} to {most}, got {getattr(cfg, name)}"
+    if cfg.block_q % cfg.thread_q:
+        return f"thread_q must divide block_q={cfg.block_q}, got {cfg.thread_q}"
+    if cfg.block_k % cfg.thread_k:
+        return f"thread_k must divide block_k={cfg.block_k}, got {cfg.thread_k}"
+    if not 32 <= cfg.threads <= 1024:
+        return f"a block must have from 32 to 1024 threads, this config makes {cfg.threads}"
+    products = cfg.taps_s * cfg.thread_q * cfg.thread_k
+    if products > _MOST_PRODUCTS:
+        return f"taps_s·thread_q·thread_k must be at most {_MOST_PRODUCTS}, got {products}"
+    if tiles.registers > min(255, 65536 // _round_up(cfg.threads, 128)):
+        return f"{cfg.threads} threads of some {tiles.registers} registers are more than an SM has"
+    if cfg.stages > 1 and p.dtype not in ("f32", "f64"):
+        return f"stages must be 1 for {p.dtype}, which is converted on its way, got {cfg.stages}"
+    if cfg.stages > 1 and device.capability < (8, 0):
+        return f"stages must be 1 before compute capability 8.0, got {cfg.stages}"
+    if tiles.smem_bytes > device.smem_block:
+        return f"a block takes {tiles.smem_bytes} bytes of shared memory, {device.name} has {device.smem_block}"
+    if tiles.stage_count >= 2**31:
+        return "a sum must have fewer than 2**31 stages"
+    if cfg.splits > max(1, tiles.stage_count):
+        return f"splits must be at most the {tiles.stage_count} stages of the sum, got {cfg.splits}"
+    if cfg.splits > 1 and tiles.form.out_elements >= 2**31:
+        return f"splits must be 1 for results of 2**31 elements and more, got {cfg.splits}"
+    if prod(tiles.blocks) * cfg.splits >= 2**31:
+        return "the grid must have fewer than 2**31 blocks"
+    return None
+
+
+def default(p: ConvProblem, form: Correlation, device: Device) -> DirectConfig:
+    """A good choice in constant time, for any problem: blocks of some 128 threads, stages that fit."""
+    wide = p.dtype == "f64"
+    by_channel = p.layout == "nhwc" or p.op == "wgrad"
+    rows, columns = form.rows.class_outputs, form.columns.class_outputs
+    thread_q = min(columns, 2 if wide else 4)
+    if p.op == "wgrad" and not wide and columns <= 8:
+        thread_q = columns
+    thread_k = min(_power_below(form.filters), 2 if wide else 4)
+    threads_k = min(_power_above(-(-form.filters // thread_k)), 16 if by_channel else 4)
+    # what is left of 128 threads goes to pixels, groups and images, in the order of the memory
+    free = 128 // threads_k
+    block_g = 1
+    if by_channel:
+        block_g = min(_power_above(form.groups), max(1, 32 // threads_k))
+        free //= block_g
+    threads_q = min(_power_above(-(-columns // thread_q)), max(1, min(free, 16)))
+    block_p = min(_power_above(rows) if p.op != "wgrad" else rows, max(1, free // threads_q))
+    free = max(1, free // (threads_q * block_p))
+    more_g = min(_power_above(-(-form.groups // block_g)), free)
+    block_n = min(_power_above(form.images), free // more_g)
+    cfg = DirectConfig(
+        block_p=block_p, block_q=thread_q * threads_q, block_k=thread_k * threads_k, block_n=block_n,
+        block_g=block_g * more_g, block_c=1, thread_q=thread_q, thread_k=thread_k,
+        taps_r=_chunk(form.rows, 8 if p.op == "wgrad" else _MOST_TAPS),
+        taps_s=_chunk(form.columns, 16 if p.op == "wgrad" else _MOST_TAPS),
+        k_first=int(by_channel),
+    )  # fmt: skip
+    while cfg.threads < 32:  # a warp at least; what is beyond the problem idles
+        cfg = replace(cfg, block_p=2 * cfg.block_p)
+    budget = min(40 * 1024, device.smem_block)
+    cfg = _fit(p, form, cfg, device, budget)
+    while cfg.block_c < min(form.channels, 16):
+        more = replace(cfg, block_c=2 * cfg.block_c)
+        if Tiles(p, form, more).smem_bytes > budget:
+            break
+        cfg = more
+    return replace(cfg, splits=_splits(Tiles(p, form, cfg), device))
+
+
+def _fit(
+    p: ConvProblem, form: Correlation, cfg: DirectConfig, device: Device, budget: int
+) -> DirectConfig:
+    """Fewer taps a stage until shared memory holds them, or fewer columns where registers do not."""
+    for _ in range(64):
+        tiles = Tiles(p, form, cfg)
+        if tiles.smem_bytes > budget:
+            if cfg.taps_r > 1 and cfg.taps_r * form.rows.dilation >= cfg.taps_s * form.columns.dilation:
+                cfg = replace(cfg, taps_r=-(-cfg.taps_r // 2))
+            elif cfg.taps_s > 1:
+                cfg = replace(cfg, taps_s=-(-cfg.taps_s // 2))
+            elif cfg.taps_r > 1:
+                cfg = replace(cfg, taps_r=-(-cfg.taps_r // 2))
+            elif cfg.block_g > 1:
+                cfg = replace(cfg, block_g=cfg.block_g // 2)
+            else:
+                cfg = replace(cfg, block_n=max(1, cfg.block_n // 2), block_k=max(cfg.thread_k, cfg.block_k // 2))
+        elif illegal(tiles, device) is None:
+            break
+        elif cfg.taps_s > 4:
+            cfg = replace(cfg, taps_s=-(-cfg.taps_s // 2))
+        else:
+            break
+    return cfg
+
+
+def _splits(tiles: Tiles, device: Device) -> int:
+    """Parts of the sum that fill the device where results alone do not; each keeps two stages at least."""
+    blocks, wanted = prod(tiles.blocks), 2 * max(1, device.sms)
+    if blocks >= wanted or tiles.form.out_elements >= 2**31:
+        return 1
+    return max(1, min(wanted // max(1, blocks), tiles.stage_count // 2, 64))
+
+
+_AXES = ("kRow", "kColumn", "kChannel", "kLane", "kGroup")
+
+
+def _in_order(strides: Strides) -> tuple[int, int, int, int, int]:
+    return strides.row, strides.column, strides.channel, strides.image, strides.group
+
+
+def _unit(strides: Strides, sizes: tuple[int, ...], extents: tuple[int, ...]) -> str:
+    """Of the axes that a tile extends along, the one with the smallest stride."""
+    long = [
+        (step, axis)
+        for step, axis, size, extent in zip(_in_order(strides), _AXES, sizes, extents, strict=True)
+        if min(size, extent) > 1
+    ]
+    return min(long, default=(1, "kColumn"))[1]
+
+
+def _reach(results: int, stride: int, taps: int, dilation: int) -> int:
+    """Cells that so many results meet; where there is one tap, only those they start at are stored."""
+    return results if taps == 1 else (results - 1) * stride + (taps - 1) * dilation + 1
+
+
+def _chunk(axis: Axis, most: int) -> int:
+    """Taps of a stage: all, or the largest divisor not far below `most`, or `most`."""
+    taps = axis.class_taps
+    if taps <= most:
+        return taps
+    return next((part for part in range(most, most // 2, -1) if taps % part == 0), most)
+
+
+def _round_up(value: int, to: int) -> int:
+    return -(-value // to) * to
+
+
+def _power_above(value: int) -> int:
+    return 1 << max(0, value - 1).bit_length()
+
+
+def _power_below(value: int) -> int:
+    return 1 << (value.bit_length() - 1)

@@ -1,0 +1,84 @@
+"""Parameter structs, byte for byte as ``params.cuh`` declares them; the leading pointers come at launch."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, ClassVar
+
+
+class Struct(ctypes.Structure):
+    """A C struct by its members' names."""
+
+    def pack(self) -> bytes:
+        """The struct's bytes."""
+        return bytes(self)
+
+
+class FastDivmod(Struct):
+    """Mirror of ``fast_divmod.cuh``, whose proof holds for what is computed here."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        ("divisor", ctypes.c_uint32),
+        ("multiplier", ctypes.c_uint32),
+        ("shift", ctypes.c_uint32),
+    ]
+
+    @classmethod
+    def of(cls, divisor: int) -> FastDivmod:
+        """Constants for a divisor from 1 to 2³¹ − 1."""
+        assert 1 <= divisor < 2**31
+        if divisor == 1:
+            return cls(1, 0, 0)
+        bits = (divisor - 1).bit_length()
+        return cls(divisor, -(-(1 << (31 + bits)) // divisor), bits - 1)
+
+
+class Strides(Struct):
+    """Elements between neighbours along each axis; of the taps, `image` counts outputs."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        (name, ctypes.c_int64) for name in ("image", "group", "channel", "row", "column")
+    ]
+
+
+class Axis(Struct):
+    """One spatial axis; see ``params.cuh``."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        (name, ctypes.c_int32)
+        for name in (
+            "in_size", "out_size", "taps", "pad", "classes", "common", "period", "inverse", "tap_step",
+        )
+    ]  # fmt: skip
+
+
+class DirectParams(Struct):
+    """Parameters of ``kernels/direct.cu`` after its five pointers."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        *((name, Strides) for name in ("in_strides", "taps_strides", "out_strides")),
+        ("split_elements", ctypes.c_int64),
+        *((name, Axis) for name in ("rows", "columns")),
+        *(
+            (name, ctypes.c_int32)
+            for name in (
+                "images", "groups", "channels", "filters",
+                "chunks_r", "chunks_s", "stages", "stages_per_split", "flush_rows",
+            )
+        ),
+        *(
+            (name, FastDivmod)
+            for name in ("tiles_q", "tiles_p", "blocks_k", "blocks_g", "classes_w", "classes_h", "blocks_n")
+        ),
+    ]  # fmt: skip
+
+
+class SplitSumParams(Struct):
+    """Parameters of ``kernels/split_sum.cu`` after its four pointers."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        ("elements", ctypes.c_int32),
+        ("splits", ctypes.c_int32),
+        ("channel_stride", FastDivmod),
+        ("channels", FastDivmod),
+    ]
