@@ -92,7 +92,7 @@ def conv2d(
         If no kernel runs this problem on x's device.
     RuntimeError
         For CUDA arrays where CuPy or the driver is missing.
-    LaunchError
+    gpuconv.errors.LaunchError
         If a kernel failed on a CUDA device, which is then lost to the process.
 
     Warns

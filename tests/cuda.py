@@ -17,7 +17,13 @@ namespace gpuconv {
 constexpr float factor() { return FACTOR; }
 }  // namespace gpuconv
 """,
-    "params.cuh": "#pragma once\nnamespace gpuconv {\nstruct Params {\n  float* x;\n};\n}  // namespace gpuconv\n",
+    "params.cuh": """#pragma once
+namespace gpuconv {
+struct Params {
+  float* x;
+};
+}  // namespace gpuconv
+""",
     "unrelated.cuh": "#error never included\n",
 }
 

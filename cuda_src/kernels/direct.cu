@@ -14,9 +14,9 @@
 //             interleaved   [row][column][c][n][g]    channels are (NHWC)
 //     taps  [c][r][s][g][k]
 //
-// A thread holds THREAD_Q neighbouring columns of THREAD_K outputs in registers. For each row of taps it reads
-// the window of columns it needs once. Rows join a total every `flush_rows` (LONG_SUM): sums of two levels keep
-// the rounding error of long ones in bounds.
+// A thread holds THREAD_P × THREAD_Q neighbouring pixels of THREAD_K outputs in registers. It slides down the rows
+// of the halo tile, reads of each the window of columns it needs once, and adds it to every result it meets. Rows of
+// taps join a total every `flush_rows` (LONG_SUM): sums of two levels keep the rounding error of long ones in bounds.
 #include <gpuconv/epilogue/finish.cuh>
 #include <gpuconv/params.cuh>
 #include <gpuconv/tile/copy.cuh>
@@ -99,6 +99,9 @@
 #ifndef BLOCK_G
 #define BLOCK_G 1
 #endif
+#ifndef THREAD_P
+#define THREAD_P 2
+#endif
 #ifndef THREAD_Q
 #define THREAD_Q 4
 #endif
@@ -127,9 +130,10 @@ namespace {
 using Element = ELEMENT;
 using Sum = Accumulator<Element>;
 
-constexpr int kThreadsQ = BLOCK_Q / THREAD_Q, kThreadsK = BLOCK_K / THREAD_K;
-constexpr int kThreads = kThreadsQ * BLOCK_P * kThreadsK * BLOCK_G * BLOCK_N;
-static_assert(BLOCK_Q % THREAD_Q == 0 && BLOCK_K % THREAD_K == 0, "threads divide their block");
+constexpr int kThreadsP = BLOCK_P / THREAD_P, kThreadsQ = BLOCK_Q / THREAD_Q, kThreadsK = BLOCK_K / THREAD_K;
+constexpr int kThreads = kThreadsP * kThreadsQ * kThreadsK * BLOCK_G * BLOCK_N;
+static_assert(BLOCK_P % THREAD_P == 0 && BLOCK_Q % THREAD_Q == 0 && BLOCK_K % THREAD_K == 0,
+              "threads divide their block");
 static_assert(kThreads <= 1024, "a block has at most 1024 threads");
 
 constexpr int round_up(int value, int to) { return (value + to - 1) / to * to; }
@@ -178,7 +182,16 @@ constexpr bool kQuads = !INTERLEAVED && kWindowFits && THREAD_Q * kTileStrideW %
 constexpr int kSkip = kQuads ? LEAD % kQuad : 0;
 constexpr int kWindowCells = kQuads ? round_up(kSkip + kWindow, kQuad) : kWindow;
 constexpr int kTapsQuad = THREAD_K % kQuad == 0 ? kQuad : THREAD_K % 2 == 0 ? 2 : 1;
-constexpr int kUnrollRows = TAPS_R * TAPS_S * THREAD_K * THREAD_Q <= 512 ? TAPS_R : 1;
+
+// Rows of the halo tile that a thread meets. It slides down them where that is little enough code to unroll.
+constexpr int kThreadRows = (THREAD_P - 1) * kTileStrideH + (TAPS_R - 1) * DILATION_H + 1;
+constexpr bool kSlide = kThreadRows <= 16 && TAPS_R * TAPS_S * THREAD_P * THREAD_Q * THREAD_K <= 1024;
+
+// The tap row that brings a row of the tile to a thread's result row, or −1.
+__host__ __device__ constexpr int tap_row(int tile_row, int p) {
+  int distance = tile_row - p * kTileStrideH;
+  return distance < 0 || distance % DILATION_H || distance / DILATION_H >= TAPS_R ? -1 : distance / DILATION_H;
+}
 
 // Where a thread's results lie in its block.
 struct Place {
@@ -195,14 +208,15 @@ struct Place {
       k = take(kThreadsK);
       g = take(BLOCK_G);
       q = take(kThreadsQ);
-      p = take(BLOCK_P);
+      p = take(kThreadsP);
     } else {
       q = take(kThreadsQ);
-      p = take(BLOCK_P);
+      p = take(kThreadsP);
       k = take(kThreadsK);
       g = take(BLOCK_G);
     }
     n = rest;
+    p *= THREAD_P;
     q *= THREAD_Q;
     k *= THREAD_K;
   }
@@ -290,84 +304,120 @@ struct Loader {
   }
 };
 
-// A thread's results.
-struct Sums {
-  Sum part[THREAD_K][THREAD_Q];
-  Sum total[LONG_SUM ? THREAD_K : 1][LONG_SUM ? THREAD_Q : 1];
-  int rows_summed;
+// The columns of one row of the halo tile that a thread needs: in registers, or where they are too many, in place.
+struct Window {
+  Sum cells[kWindowFits ? kWindowCells : 1];
+  const Sum* row;
 
-  __device__ __forceinline__ Sums() : rows_summed(0) {
-#pragma unroll
-    for (int k = 0; k < THREAD_K; ++k)
-#pragma unroll
-      for (int q = 0; q < THREAD_Q; ++q) {
-        part[k][q] = 0;
-        if constexpr (LONG_SUM) total[k][q] = 0;
-      }
-  }
-
-  __device__ __forceinline__ void flush() {
-#pragma unroll
-    for (int k = 0; k < THREAD_K; ++k)
-#pragma unroll
-      for (int q = 0; q < THREAD_Q; ++q)
-        if constexpr (LONG_SUM) {
-          total[k][q] += part[k][q];
-          part[k][q] = 0;
-        }
-    rows_summed = 0;
-  }
-
-  __device__ __forceinline__ Sum value(int k, int q) const {
-    if constexpr (LONG_SUM) return total[k][q] + part[k][q];
-    else return part[k][q];
-  }
-
-  // `in` is the thread's first cell of a row of the halo tile, `taps` its first tap of a row.
-  __device__ __forceinline__ void add_row(const Sum* in, const Sum* taps, int taps_here) {
-    Sum window[kWindowFits ? kWindowCells : 1];
+  __device__ __forceinline__ void read(const Sum* first) {
+    row = first;
     if constexpr (kQuads) {
 #pragma unroll
       for (int i = 0; i < kWindowCells; i += kQuad) {
-        auto quad = ptx::ld_shared(reinterpret_cast<const Pack<Sum, kQuad>*>(in - kSkip + i));
+        auto quad = ptx::ld_shared(reinterpret_cast<const Pack<Sum, kQuad>*>(first - kSkip + i));
 #pragma unroll
-        for (int j = 0; j < kQuad; ++j) window[i + j] = quad[j];
+        for (int j = 0; j < kQuad; ++j) cells[i + j] = quad[j];
       }
     } else if constexpr (kWindowFits) {
 #pragma unroll
-      for (int i = 0; i < kWindow; ++i) window[i] = ptx::ld_shared(in + i * InTile::stride(kColumn));
+      for (int i = 0; i < kWindow; ++i) cells[i] = ptx::ld_shared(first + i * InTile::stride(kColumn));
     }
+  }
+
+  __device__ __forceinline__ Sum cell(int column) const {
+    if constexpr (kWindowFits) return cells[kSkip + column];
+    else return ptx::ld_shared(row + column * InTile::stride(kColumn));
+  }
+};
+
+// A thread's results.
+struct Sums {
+  Sum part[THREAD_P][THREAD_K][THREAD_Q];
+  Sum total[LONG_SUM ? THREAD_P : 1][LONG_SUM ? THREAD_K : 1][LONG_SUM ? THREAD_Q : 1];
+  int rows_summed;
+
+  template <class Each>
+  static __device__ __forceinline__ void for_each(Each each) {
+#pragma unroll
+    for (int p = 0; p < THREAD_P; ++p)
+#pragma unroll
+      for (int k = 0; k < THREAD_K; ++k)
+#pragma unroll
+        for (int q = 0; q < THREAD_Q; ++q) each(p, k, q);
+  }
+
+  __device__ __forceinline__ Sums() : rows_summed(0) {
+    for_each([this](int p, int k, int q) {
+      part[p][k][q] = 0;
+      if constexpr (LONG_SUM) total[p][k][q] = 0;
+    });
+  }
+
+  __device__ __forceinline__ void count_rows(int rows, int flush_rows) {
+    if constexpr (LONG_SUM) {
+      rows_summed += rows;
+      if (rows_summed < flush_rows) return;
+      rows_summed = 0;
+      for_each([this](int p, int k, int q) {
+        total[p][k][q] += part[p][k][q];
+        part[p][k][q] = 0;
+      });
+    }
+  }
+
+  __device__ __forceinline__ Sum value(int p, int k, int q) const {
+    if constexpr (LONG_SUM) return total[p][k][q] + part[p][k][q];
+    else return part[p][k][q];
+  }
+
+  // `in` is the thread's first cell in the halo tile, `taps` its first tap, both of one channel. Where stages or
+  // classes are short, a missing tap is skipped, not taken for 0: the cell it would meet may be NaN.
+  __device__ __forceinline__ void add_channel(const Sum* in, const Sum* taps, int rows, int columns, int flush_rows) {
+    if constexpr (kSlide) {
+#pragma unroll
+      for (int row = 0; row < kThreadRows; ++row) {
+        Window window;
+        window.read(in + row * InTile::stride(kRow));
+#pragma unroll
+        for (int p = 0; p < THREAD_P; ++p) {
+          const int r = tap_row(row, p);
+          if (r < 0 || (GUARD_TAPS && r >= rows)) continue;
+          add_row(p, window, taps + r * TapsTile::stride(kRow), columns);
+        }
+      }
+      count_rows(TAPS_R, flush_rows);
+    } else {
+#pragma unroll 1
+      for (int r = 0; r < TAPS_R; ++r) {
+        if (GUARD_TAPS && r >= rows) break;
+#pragma unroll
+        for (int p = 0; p < THREAD_P; ++p) {
+          Window window;
+          window.read(in + (p * kTileStrideH + r * DILATION_H) * InTile::stride(kRow));
+          add_row(p, window, taps + r * TapsTile::stride(kRow), columns);
+        }
+        count_rows(1, flush_rows);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void add_row(int p, const Window& window, const Sum* taps, int columns) {
 #pragma unroll
     for (int s = 0; s < TAPS_S; ++s) {
-      if (GUARD_TAPS && s >= taps_here) break;
+      if (GUARD_TAPS && s >= columns) break;
       Sum tap[THREAD_K];
 #pragma unroll
       for (int k = 0; k < THREAD_K; k += kTapsQuad) {
-        auto quad = ptx::ld_shared(reinterpret_cast<const Pack<Sum, kTapsQuad>*>(taps + s * TapsTile::stride(kColumn) + k));
+        using Quad = Pack<Sum, kTapsQuad>;
+        auto quad = ptx::ld_shared(reinterpret_cast<const Quad*>(taps + s * TapsTile::stride(kColumn) + k));
 #pragma unroll
         for (int j = 0; j < kTapsQuad; ++j) tap[k + j] = quad[j];
       }
 #pragma unroll
       for (int q = 0; q < THREAD_Q; ++q) {
-        Sum cell;
-        if constexpr (kWindowFits) cell = window[kSkip + q * kTileStrideW + s * DILATION_W];
-        else cell = ptx::ld_shared(in + (q * kTileStrideW + s * DILATION_W) * InTile::stride(kColumn));
+        const Sum cell = window.cell(q * kTileStrideW + s * DILATION_W);
 #pragma unroll
-        for (int k = 0; k < THREAD_K; ++k) part[k][q] += cell * tap[k];
-      }
-    }
-  }
-
-  __device__ __forceinline__ void add_stage(const Sum* in, const Sum* taps, int channels, int rows, int columns,
-                                            int flush_rows) {
-#pragma unroll 1
-    for (int c = 0; c < channels; ++c) {
-#pragma unroll kUnrollRows
-      for (int r = 0; r < TAPS_R; ++r) {
-        if (GUARD_TAPS && r >= rows) break;
-        add_row(in + c * InTile::stride(kChannel) + r * DILATION_H * InTile::stride(kRow),
-                taps + c * TapsTile::stride(kChannel) + r * TapsTile::stride(kRow), columns);
-        if (LONG_SUM && ++rows_summed >= flush_rows) flush();
+        for (int k = 0; k < THREAD_K; ++k) part[p][k][q] += cell * tap[k];
       }
     }
   }
@@ -381,25 +431,30 @@ __device__ __forceinline__ void store(const Finish& finish, const DirectParams& 
   constexpr int kAlong = OUT_UNIT == kColumn ? THREAD_Q : OUT_UNIT == kLane ? THREAD_K : 1;
   constexpr int kTogether = kAlong % kMost == 0 ? kMost : kAlong % 4 == 0 && kMost >= 4 ? 4 : kAlong % 2 == 0 ? 2 : 1;
   constexpr int kStepQ = OUT_UNIT == kColumn ? kTogether : 1, kStepK = OUT_UNIT == kLane ? kTogether : 1;
-  const int n = block.n + place.n, g = block.g + place.g, i = block.p + place.p;
-  if (n >= params.images || g >= params.groups || i >= block.rows.count) return;
+  const int n = block.n + place.n, g = block.g + place.g;
+  if (n >= params.images || g >= params.groups) return;
   const long long base = SPLITS > 1 ? block.split * params.split_elements : 0;
-  const long long row = base + n * params.out_strides.image + g * params.out_strides.group +
-                        static_cast<long long>(block.rows.first + i * block.rows.step) * params.out_strides.row;
+  const long long image = base + n * params.out_strides.image + g * params.out_strides.group;
 #pragma unroll
-  for (int k = 0; k < THREAD_K; k += kStepK) {
+  for (int p = 0; p < THREAD_P; ++p) {
+    const int i = block.p + place.p + p;
+    const long long row = image + (block.rows.first + i * block.rows.step) * params.out_strides.row;
+    if (i >= block.rows.count) break;
 #pragma unroll
-    for (int q = 0; q < THREAD_Q; q += kStepQ) {
-      const int filter = block.k + place.k + k, j = block.q + place.q + q;
-      const int left_k = params.filters - filter, left_q = block.columns.count - j;
-      if (left_k <= 0 || left_q <= 0) continue;
-      Accumulator<To> values[kTogether];
+    for (int k = 0; k < THREAD_K; k += kStepK) {
 #pragma unroll
-      for (int e = 0; e < kTogether; ++e) values[e] = sums.value(kStepK > 1 ? k + e : k, kStepQ > 1 ? q + e : q);
-      finish.store(values, g * params.filters + filter, kStepK > 1 ? 1 : 0,
-                   row + filter * params.out_strides.channel +
-                       static_cast<long long>(block.columns.first + j * block.columns.step) * params.out_strides.column,
-                   kStepK > 1 ? left_k : kStepQ > 1 ? left_q : 1);
+      for (int q = 0; q < THREAD_Q; q += kStepQ) {
+        const int filter = block.k + place.k + k, j = block.q + place.q + q;
+        const int left_k = params.filters - filter, left_q = block.columns.count - j;
+        if (left_k <= 0 || left_q <= 0) continue;
+        Accumulator<To> values[kTogether];
+#pragma unroll
+        for (int e = 0; e < kTogether; ++e) values[e] = sums.value(p, k + (kStepK > 1 ? e : 0), q + (kStepQ > 1 ? e : 0));
+        finish.store(values, g * params.filters + filter, kStepK > 1 ? 1 : 0,
+                     row + filter * params.out_strides.channel +
+                         (block.columns.first + j * block.columns.step) * params.out_strides.column,
+                     kStepK > 1 ? left_k : kStepQ > 1 ? left_q : 1);
+      }
     }
   }
 }
@@ -447,8 +502,11 @@ extern "C" __global__ void __launch_bounds__(gpuconv::kThreads, 1) direct(const 
       __syncthreads();
     }
     const Sum* tile = buffer(t - first);
-    sums.add_stage(tile + in_first, tile + taps_first, min(BLOCK_C, params.channels - stage.c),
-                   block.rows.taps - stage.r, block.columns.taps - stage.s, params.flush_rows);
+    const int channels = min(BLOCK_C, params.channels - stage.c);
+#pragma unroll 1
+    for (int c = 0; c < channels; ++c)
+      sums.add_channel(tile + in_first + c * InTile::stride(kChannel), tile + taps_first + c * TapsTile::stride(kChannel),
+                       block.rows.taps - stage.r, block.columns.taps - stage.s, params.flush_rows);
     stage.next(params);
     if constexpr (!kAsync) __syncthreads();  // before the next stage is written over this one
   }

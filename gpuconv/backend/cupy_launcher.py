@@ -100,7 +100,10 @@ class CupyLauncher:
         try:
             found = view(array)
         except (BufferError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-            raise TypeError(f"CuPy cannot take a {type(array).__qualname__}: {error}") from None
+            what = f"CuPy cannot take a {type(array).__qualname__}"
+            if getattr(error, "status", None) in _FATAL:
+                raise _translated(error, what) from error
+            raise TypeError(f"{what}: {error}") from None
         if not found.dtype.isnative:
             raise TypeError(f"CUDA arrays must be in this machine's byte order, got {found.dtype.str}")
         return found

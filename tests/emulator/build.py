@@ -115,8 +115,9 @@ def flags(binary: Binary, sources: Path, count: bool) -> list[str]:
     digits = "".join(filter(str.isdigit, binary.arch))
     return [
         "-std=c++17", "-O1", *_machine(), "-ffp-contract=fast", "-fno-strict-aliasing", "-fno-exceptions",
-        "-fno-gnu-unique", "-fPIC", "-shared", "-w", "-g1", f"-D__CUDA_ARCH__={digits}0",
-        *(f"-D{name}={value}" for name, value in binary.defines), *(["-DGPUCONV_COUNT"] if count else []),
+        "-fno-gnu-unique", "-fvisibility=hidden", "-fPIC", "-shared", "-w", "-g1",
+        f"-D__CUDA_ARCH__={digits}0", *(f"-D{name}={value}" for name, value in binary.defines),
+        *(["-DGPUCONV_COUNT"] if count else []),
         *SANITIZERS[sanitizer()], f"-I{INCLUDE}", f"-I{sources / 'include'}",
         "-include", "emulator/prelude.h",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A launcher whose device is this processor: g++ compiles kernels unchanged, and they run thread by thread."""
+"""A launcher whose device is this processor: g++ compiles kernels unchanged; threads run one by one."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Emulator:
         at_start: bool = False,
         index: int | None = None,
     ) -> DeviceArray:
-        """Device copy of an array, its start `offset` elements past a boundary of 16 bytes, 256 when counting.
+        """Device copy of an array, its start `offset` elements past a multiple of 16 bytes (256 if counting).
 
         Its end lies as close to an inaccessible page as that allows, and exactly there with ``offset=None``;
         with `at_start`, the start follows such a page instead.

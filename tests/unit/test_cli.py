@@ -159,6 +159,26 @@ def test_env_for_people():
         assert words in result.stdout
 
 
+def test_env_tells_of_the_compiler_and_its_cache(monkeypatch, tmp_path):
+    def found(**env):
+        return results(run("env", "--json", GPUCONV_CACHE_DIR=str(tmp_path), **env), "env")[0]
+
+    before = found(GPUCONV_LINEINFO="2")
+    assert before["versions"]["NVRTC"] == "none: CuPy is not installed"
+    assert before["folders"]["compiled kernels"] == f"{tmp_path / 'cubins'} (not there yet)"
+    assert list(tmp_path.iterdir()) == []
+    errors = {each["name"]: each["error"] for each in before["variables"]}
+    assert errors["GPUCONV_LINEINFO"] == "GPUCONV_LINEINFO must be 0 or 1, got '2'"
+    (tmp_path / "cubins").mkdir(mode=0o700)
+    monkeypatch.setattr("gpuconv.backend.detect.nvrtc", lambda: (None, (13, 1)))
+    after = found()
+    assert after["versions"]["NVRTC"] == "13.1"
+    assert after["folders"]["compiled kernels"] == str(tmp_path / "cubins")
+    monkeypatch.setattr(os, "geteuid", lambda: 12345, raising=False)
+    monkeypatch.setattr(os, "name", "posix")
+    assert "(not used: " in found()["folders"]["compiled kernels"]
+
+
 def test_env_with_everything_broken(monkeypatch):
     def broken(*args):
         raise RuntimeError("broken\nin two lines")

@@ -86,7 +86,7 @@ def test_missing_and_unreadable_files_are_named(tmp_path, monkeypatch):
     with pytest.raises(CompileError, match=r"the source of nosuch.cu cannot be read: .*nosuch.cu"):
         source.read("nosuch.cu", folder)
     (folder / "include/gpuconv/params.cuh").write_bytes(b"\xff")
-    with pytest.raises(CompileError, match="the source of scale.cu cannot be read: 'utf-8'"):
+    with pytest.raises(CompileError, match=r"the source of scale.cu cannot be read: 'utf-8'"):
         source.read("scale.cu", folder)
     (folder / "include/gpuconv/params.cuh").unlink()
     with pytest.raises(CompileError, match=r"cannot be read: .*params.cuh"):

@@ -50,7 +50,7 @@ class CudaDirect(CudaKernel[DirectConfig]):
         for factor in (2, 4):
             tried += [
                 replace(base, block_p=base.block_p * factor),
-                replace(base, block_p=max(1, base.block_p // factor)),
+                replace(base, block_p=max(base.thread_p, base.block_p // factor)),
                 replace(base, block_q=base.block_q * factor),
                 replace(base, block_q=max(base.thread_q, base.block_q // factor)),
                 replace(base, block_k=base.block_k * factor),
@@ -59,6 +59,8 @@ class CudaDirect(CudaKernel[DirectConfig]):
                 replace(base, block_c=max(1, base.block_c // factor)),
                 replace(base, block_g=base.block_g * factor),
                 replace(base, block_n=base.block_n * factor),
+                replace(base, thread_p=base.thread_p * factor, block_p=base.block_p * factor),
+                replace(base, thread_p=max(1, base.thread_p // factor)),
                 replace(base, thread_q=base.thread_q * factor, block_q=base.block_q * factor),
                 replace(base, thread_q=max(1, base.thread_q // factor)),
                 replace(base, thread_k=base.thread_k * factor, block_k=base.block_k * factor),

@@ -28,8 +28,8 @@ class DirectConfig(Config):
         Rows, columns, outputs, images and groups of a block's results, in the correlation's terms.
     block_c : int
         Input channels of a stage.
-    thread_q, thread_k : int
-        Columns and outputs of one thread.
+    thread_p, thread_q, thread_k : int
+        Rows, columns and outputs of one thread.
     taps_r, taps_s : int
         Taps of a stage.
     k_first : int
@@ -46,6 +46,7 @@ class DirectConfig(Config):
     block_n: int = 1
     block_g: int = 1
     block_c: int = 4
+    thread_p: int = 2
     thread_q: int = 4
     thread_k: int = 4
     taps_r: int = 3
@@ -58,7 +59,7 @@ class DirectConfig(Config):
     def threads(self) -> int:
         """Threads of a block."""
         per_pixel = self.block_k // self.thread_k * self.block_n * self.block_g
-        return self.block_p * (self.block_q // self.thread_q) * per_pixel
+        return (self.block_p // self.thread_p) * (self.block_q // self.thread_q) * per_pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ class Tiles:
         """Registers that a thread needs, roughly and at most."""
         cfg, columns = self.cfg, self.form.columns
         window = _reach(cfg.thread_q, columns.stride, cfg.taps_s, columns.dilation) + 7
-        sums = cfg.thread_q * cfg.thread_k * (2 if self.long_sum else 1)
+        sums = cfg.thread_p * cfg.thread_q * cfg.thread_k * (2 if self.long_sum else 1)
         words = sums + cfg.thread_k + (window if window <= _WINDOW + 7 else cfg.thread_q)
         return words * self.sum_bytes // 4 + _REGISTERS
 
@@ -240,15 +241,14 @@ def illegal(tiles: Tiles, device: Device) -> str | None:
         most = {"k_first": 1, "taps_r": _MOST_TAPS, "taps_s": _MOST_TAPS, "stages": 4}.get(name, 1024)
         if not least <= getattr(cfg, name) <= most:
             return f"{name} must be from {least} to {most}, got {getattr(cfg, name)}"
-    if cfg.block_q % cfg.thread_q:
-        return f"thread_q must divide block_q={cfg.block_q}, got {cfg.thread_q}"
-    if cfg.block_k % cfg.thread_k:
-        return f"thread_k must divide block_k={cfg.block_k}, got {cfg.thread_k}"
+    for block, thread in (("block_p", "thread_p"), ("block_q", "thread_q"), ("block_k", "thread_k")):
+        if getattr(cfg, block) % getattr(cfg, thread):
+            return f"{thread} must divide {block}={getattr(cfg, block)}, got {getattr(cfg, thread)}"
     if not 32 <= cfg.threads <= 1024:
         return f"a block must have from 32 to 1024 threads, this config makes {cfg.threads}"
-    products = cfg.taps_s * cfg.thread_q * cfg.thread_k
+    products = cfg.taps_s * cfg.thread_p * cfg.thread_q * cfg.thread_k
     if products > _MOST_PRODUCTS:
-        return f"taps_s·thread_q·thread_k must be at most {_MOST_PRODUCTS}, got {products}"
+        return f"taps_s·thread_p·thread_q·thread_k must be at most {_MOST_PRODUCTS}, got {products}"
     if tiles.registers > min(255, 65536 // _round_up(cfg.threads, 128)):
         return f"{cfg.threads} threads of some {tiles.registers} registers are more than an SM has"
     if cfg.stages > 1 and p.dtype not in ("f32", "f64"):
@@ -277,27 +277,30 @@ def default(p: ConvProblem, form: Correlation, device: Device) -> DirectConfig:
     if p.op == "wgrad" and not wide and columns <= 8:
         thread_q = columns
     thread_k = min(_power_below(form.filters), 2 if wide else 4)
+    thread_p = 1 if p.op == "wgrad" else min(_power_below(rows), 4 if thread_k == 1 else 2)
     threads_k = min(_power_above(-(-form.filters // thread_k)), 16 if by_channel else 4)
-    # what is left of 128 threads goes to pixels, groups and images, in the order of the memory
+    # what is left of 128 threads goes to groups, pixels and images, in the order of the memory
     free = 128 // threads_k
     block_g = 1
     if by_channel:
         block_g = min(_power_above(form.groups), max(1, 32 // threads_k))
         free //= block_g
-    threads_q = min(_power_above(-(-columns // thread_q)), max(1, min(free, 16)))
-    block_p = min(_power_above(rows) if p.op != "wgrad" else rows, max(1, free // threads_q))
-    free = max(1, free // (threads_q * block_p))
+    needed_q, needed_p = -(-columns // thread_q), -(-rows // thread_p)
+    threads_q = min(_power_above(needed_q), max(1, min(free, 4 if by_channel else 16)))
+    threads_p = min(needed_p if p.op == "wgrad" else _power_above(needed_p), max(1, free // threads_q))
+    free = max(1, free // (threads_q * threads_p))
     more_g = min(_power_above(-(-form.groups // block_g)), free)
     block_n = min(_power_above(form.images), free // more_g)
     cfg = DirectConfig(
-        block_p=block_p, block_q=thread_q * threads_q, block_k=thread_k * threads_k, block_n=block_n,
-        block_g=block_g * more_g, block_c=1, thread_q=thread_q, thread_k=thread_k,
+        block_p=thread_p * threads_p, block_q=thread_q * threads_q, block_k=thread_k * threads_k,
+        block_n=block_n, block_g=block_g * more_g, block_c=1,
+        thread_p=thread_p, thread_q=thread_q, thread_k=thread_k,
         taps_r=_chunk(form.rows, 8 if p.op == "wgrad" else _MOST_TAPS),
         taps_s=_chunk(form.columns, 16 if p.op == "wgrad" else _MOST_TAPS),
         k_first=int(by_channel),
     )  # fmt: skip
     while cfg.threads < 32:  # a warp at least; what is beyond the problem idles
-        cfg = replace(cfg, block_p=2 * cfg.block_p)
+        cfg = replace(cfg, block_n=2 * cfg.block_n)
     budget = min(40 * 1024, device.smem_block)
     cfg = _fit(p, form, cfg, device, budget)
     while cfg.block_c < min(form.channels, 16):

@@ -36,10 +36,9 @@ std::string deadlock_text() {
                         std::to_string(thread.site.line);
     groups[where].add(thread.linear);
   }
-  std::string text = "deadlock:";
+  std::string text = "no thread can run:";
   for (const auto& [where, threads] : groups) {
-    text += (threads.size() == 1 ? " " : "\n  ") + positions(threads);
-    text += (threads.size() == 1 ? " waits in " : " wait in ") + where + ";";
+    text += "\n  " + positions(threads) + (threads.size() == 1 ? " waits in " : " wait in ") + where;
   }
   if (run.exited.size() > 0) text += "\n  " + positions(run.exited) + " exited";
   return text;
