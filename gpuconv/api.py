@@ -44,8 +44,8 @@ def conv2d(
     ----------
     x : array (N, C, H, W), or (N, H, W, C) for NHWC
         Images: NumPy array, or CUDA array of any library that speaks ``__cuda_array_interface__`` or DLPack;
-        float16, bfloat16 (ml_dtypes), float32 or float64; any strides. CUDA arrays that are not contiguous are
-        copied.
+        float16, bfloat16 (ml_dtypes), float32 or float64; any strides, but CUDA arrays that are not
+        contiguous are copied.
     w : array (K, C/groups, R, S), or as `weight_format` says
         Filters, of x's dtype and device.
     bias : array (K,), optional

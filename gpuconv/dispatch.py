@@ -54,8 +54,8 @@ def plan_for(problem: ConvProblem, device: Device) -> Plan:
     """
     name, config = settings.read("GPUCONV_KERNEL"), settings.read("GPUCONV_CONFIG")
     launcher = None if device.kind == "cpu" else _launcher(problem, device)
-    # what one launcher has loaded means nothing to another; a choice keeps its own alive, so that no other gets
-    # the same number
+    # what one launcher has loaded means nothing to another; a choice keeps its own alive, so its number stays
+    # its own
     key = (problem, device, name, config, id(launcher))
     choice = _choices.get(key)
     if choice is None:
@@ -185,7 +185,7 @@ def _candidates(
         return [(takers[0], _forced(takers[0], problem, device, config))], rejects
     takers.sort(key=lambda kernel: kernel.preference(problem, device), reverse=True)
     found: list[Candidate] = [(kernel, kernel.default_config(problem, device)) for kernel in takers]
-    if device.kind == "cpu" or name is not None:
+    if device.kind == "cpu":
         return found[:1], rejects
     found += [(kernel, config) for kernel in takers for config in kernel.fallback_configs(problem, device)]
     return list(dict.fromkeys(found)), rejects

@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 
 from gpuconv.backend.device import Device
 from gpuconv.backend.launch import Binary, KernelSpec
 from gpuconv.config import Config
+from gpuconv.kernels import registry
+from gpuconv.kernels.cpu.im2col_gemm import CpuIm2colGemm
 from gpuconv.kernels.cuda.base import CudaKernel
 from gpuconv.problem import ConvProblem
 from gpuconv.validate import reference
 
-from .problems import NUMPY
+from .problems import NUMPY, operands, public_call
 
+#: Problems to try on it.
+PLAIN = ConvProblem.parse("fprop_n2c4h6w5k3r3s3p1_nchw_f32")
+FUSED = ConvProblem.parse("fprop_n2c4h6w5k3r3s3p1_nhwc_f32+bias+res+relu")
 POINTERS = ("a", "b", "out", "bias", "residual", "workspace")
 
 
@@ -89,7 +96,8 @@ class StandIn:
         self.counts: Counter[str] = Counter()
         self.ran: list[str] = []  # entry and config of every launch that was made
         self.devices_used: list[int] = []
-        self.refusals: dict[tuple[str, str], BaseException] = {}  # (load or launch, entry) → what it raises
+        #: By (load or launch, entry): what it raises, or what is called first and may raise.
+        self.refusals: dict[tuple[str, str], BaseException | Callable[[], None]] = {}
         self.no_memory_for: tuple[str, ...] = ()
 
     def device(self, index: int) -> Device:
@@ -132,8 +140,11 @@ class StandIn:
         return tuple(self._launch(spec, device) for spec in specs)
 
     def _refuse(self, when: str, entry: str) -> None:
-        if (when, entry) in self.refusals:
-            raise self.refusals[when, entry]
+        found = self.refusals.get((when, entry))
+        if isinstance(found, BaseException):
+            raise found
+        if found is not None:
+            found()
 
     def _launch(self, spec: KernelSpec, device: Device) -> Any:
         defines = dict(spec.binary.defines)
@@ -228,3 +239,23 @@ def on_device(given: dict[str, Any], index: int = 0) -> dict[str, Any]:
     return {
         name: None if array is None else DeviceArray(array.copy(), index) for name, array in given.items()
     }
+
+
+def expected(p: ConvProblem, given: dict[str, Any]) -> Any:
+    """What the CPU computes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "kernels", lambda: (CpuIm2colGemm(),))
+        return public_call(p, given)
+
+
+def prepared(p: ConvProblem, index: int = 0) -> tuple[dict[str, Any], Any]:
+    """Operands on a device and the right result; small integers, so that nothing is rounded."""
+    given = operands(p, integers=True)
+    return on_device(given, index), expected(p, given)
+
+
+def same(result: Any, right: Any) -> None:
+    """Judge a result on a device."""
+    assert isinstance(result, DeviceArray)
+    assert result.hidden.dtype == right.dtype
+    np.testing.assert_array_equal(result.hidden, right)

@@ -11,8 +11,8 @@
 //   shared memory, STAGES times over:
 //     in    the halo tile: every cell that a result of the block meets in this stage
 //             planar        [n][g][c][row][column]    columns are neighbours in memory (NCHW)
-//             interleaved   [row][column][c][n][g]    channels are (NHWC)
-//     taps  [c][r][s][g][k]
+//             interleaved   [row][column][·][·][·]    channels are (NHWC); last comes the axis they belong to
+//     taps  [c][r][s][g][k], or [g][c][r][s][k] where neither outputs nor groups are neighbours in memory
 //
 // A thread holds THREAD_P × THREAD_Q neighbouring pixels of THREAD_K outputs in registers. It slides down the rows
 // of the halo tile, reads of each the window of columns it needs once, and adds it to every result it meets. Rows of
@@ -147,32 +147,46 @@ constexpr int kColumnsNeeded = LEAD + (BLOCK_Q - 1) * kTileStrideW + (TAPS_S - 1
 constexpr int kColumns = INTERLEAVED ? kColumnsNeeded : round_up(round_up(kColumnsNeeded, kQuad), IN_VECTOR);
 static_assert(!(kPackColumns && STRIDE_W > 1 && IN_UNIT == kColumn) || IN_VECTOR == 1, "columns are apart");
 
+// Threads that read or write at this stride from each other meet 8 banks at least, and quads stay aligned.
+constexpr int spread(int cells) { return cells % 8 == 0 ? cells + 4 : cells; }
+
 // Of a tile's axes: cells and shared-memory strides.
 struct InTile {
   static constexpr int kUnit = IN_UNIT, kVector = IN_VECTOR;
-  static constexpr int kCells = kRows * kColumns * BLOCK_C * BLOCK_N * BLOCK_G;
+  static constexpr int kDeep = BLOCK_C * BLOCK_N * BLOCK_G;
+  static constexpr int kCells = kRows * kColumns * kDeep;
+  static constexpr int kPlane = kDeep > 1 ? spread(kRows * kColumns) : kRows * kColumns;
+  static constexpr int kPixel = K_FIRST && kThreadsK * BLOCK_G >= 32 ? kDeep : spread(kDeep);
+  static constexpr int kStored = INTERLEAVED ? kRows * kColumns * kPixel : kPlane * kDeep;
   __host__ __device__ static constexpr int extent(int axis) {
     return axis == kRow ? kRows : axis == kColumn ? kColumns : axis == kChannel ? BLOCK_C : axis == kLane ? BLOCK_N : BLOCK_G;
   }
   __host__ __device__ static constexpr int stride(int axis) {
-    constexpr int pixel = BLOCK_C * BLOCK_N * BLOCK_G, plane = kRows * kColumns;
-    if (INTERLEAVED)
-      return axis == kRow ? kColumns * pixel : axis == kColumn ? pixel : axis == kChannel ? BLOCK_N * BLOCK_G : axis == kLane ? BLOCK_G : 1;
-    return axis == kRow ? kColumns : axis == kColumn ? 1 : axis == kChannel ? plane : axis == kGroup ? BLOCK_C * plane : BLOCK_G * BLOCK_C * plane;
+    if (!INTERLEAVED)
+      return axis == kRow ? kColumns : axis == kColumn ? 1 : axis == kChannel ? kPlane : axis == kGroup ? BLOCK_C * kPlane : BLOCK_G * BLOCK_C * kPlane;
+    if (axis == kRow) return kColumns * kPixel;
+    if (axis == kColumn) return kPixel;
+    if (kUnit == kChannel) return axis == kChannel ? 1 : axis == kGroup ? BLOCK_C : BLOCK_C * BLOCK_G;
+    if (kUnit == kLane) return axis == kLane ? 1 : axis == kGroup ? BLOCK_N : BLOCK_N * BLOCK_G;
+    return axis == kGroup ? 1 : axis == kLane ? BLOCK_G : BLOCK_G * BLOCK_N;
   }
 };
 struct TapsTile {
   static constexpr int kUnit = TAPS_UNIT, kVector = TAPS_VECTOR;
   static constexpr int kCells = TAPS_R * TAPS_S * BLOCK_C * BLOCK_K * BLOCK_G;
+  static constexpr bool kGroupsInside = kUnit == kLane || kUnit == kGroup;
+  static constexpr int kTap = kGroupsInside ? BLOCK_K * BLOCK_G : BLOCK_K > 1 ? spread(BLOCK_K) : 1;
+  static constexpr int kBank = TAPS_R * TAPS_S * BLOCK_C * kTap;  // without groups, where they are outside
+  static constexpr int kGroupStride = kGroupsInside ? BLOCK_K : BLOCK_G > 1 ? spread(round_up(kBank, 4)) : kBank;
+  static constexpr int kStored = kGroupsInside ? kBank : kGroupStride * BLOCK_G;
   __host__ __device__ static constexpr int extent(int axis) {
     return axis == kRow ? TAPS_R : axis == kColumn ? TAPS_S : axis == kChannel ? BLOCK_C : axis == kLane ? BLOCK_K : BLOCK_G;
   }
   __host__ __device__ static constexpr int stride(int axis) {
-    constexpr int tap = BLOCK_K * BLOCK_G;
-    return axis == kLane ? 1 : axis == kGroup ? BLOCK_K : axis == kColumn ? tap : axis == kRow ? TAPS_S * tap : TAPS_R * TAPS_S * tap;
+    return axis == kLane ? 1 : axis == kGroup ? kGroupStride : axis == kColumn ? kTap : axis == kRow ? TAPS_S * kTap : TAPS_R * TAPS_S * kTap;
   }
 };
-constexpr int kInCells = round_up(InTile::kCells, kQuad), kTapsCells = round_up(TapsTile::kCells, kQuad);
+constexpr int kInCells = round_up(InTile::kStored, kQuad), kTapsCells = round_up(TapsTile::kStored, kQuad);
 constexpr bool kAsync = STAGES > 1;
 
 // Columns of the input that a thread needs for a row of taps, read as quads where they lie so.
@@ -472,7 +486,7 @@ extern "C" __global__ void __launch_bounds__(gpuconv::kThreads, 1) direct(const 
   const int in_first = place.n * InTile::stride(kLane) + place.g * InTile::stride(kGroup) +
                        place.p * kTileStrideH * InTile::stride(kRow) +
                        (LEAD + place.q * kTileStrideW) * InTile::stride(kColumn);
-  const int taps_first = kInCells + place.g * BLOCK_K + place.k;
+  const int taps_first = kInCells + place.g * TapsTile::stride(kGroup) + place.k;
 
   Loader loader(params, block);
   const int first = block.split * params.stages_per_split;

@@ -270,11 +270,26 @@ def _overlap(a: Any, b: Any, by: launch.Launcher | None) -> bool:
     if by is not None:
         if 0 in a.shape or 0 in b.shape:
             return False
-        a, b = _Outline.of(a, by.pointer(a)), _Outline.of(b, by.pointer(b))
+        at_a, at_b = by.pointer(a), by.pointer(b)
+        (a_low, a_high), (b_low, b_high) = _span(a, at_a), _span(b, at_b)
+        if a_high <= b_low or b_high <= a_low:
+            return False
+        a, b = _Outline.of(a, at_a), _Outline.of(b, at_b)
     try:
         return np.shares_memory(a, b, max_work=_OVERLAP_WORK)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
+
+
+def _span(view: Any, address: int) -> tuple[int, int]:
+    """First byte that the elements take, and the first behind them."""
+    low = high = address
+    for step, length in zip(view.strides, view.shape, strict=True):
+        if step < 0:
+            low += step * (length - 1)
+        else:
+            high += step * (length - 1)
+    return low, high + view.dtype.itemsize
 
 
 class _Outline:

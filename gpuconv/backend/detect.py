@@ -5,8 +5,13 @@ Nothing here runs on import: importing CuPy creates a folder, and asking CUDA an
 
 from __future__ import annotations
 
+import os
+import threading
 from dataclasses import dataclass
 from typing import Any
+
+#: CuPy loads NVRTC at the first question; a second thread would go ahead before all its parts are there.
+_loading = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,8 @@ def nvrtc() -> tuple[Any, tuple[int, int]]:
     module = cupy()
     try:
         found = module.cuda.nvrtc
-        major, minor = found.getVersion()  # loads the library
+        with _loading:
+            major, minor = found.getVersion()
     except Exception as error:  # not installed, of another CUDA, damaged: each has a type of its own
         raise RuntimeError(f"NVRTC, CUDA's compiler, cannot be loaded: {_line(error)}") from None
     return found, (int(major), int(minor))
@@ -82,3 +88,13 @@ def nvrtc() -> tuple[Any, tuple[int, int]]:
 def _line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _after_fork() -> None:
+    """A child has none of the threads that may have been loading."""
+    global _loading
+    _loading = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -17,7 +17,11 @@ from gpuconv.errors import CompileError
 HERE = Path(__file__).resolve().parent
 INCLUDE = HERE / "include"
 RUNTIME = HERE / "runtime"
-SANITIZERS = {"": [], "address": ["-fsanitize=address,undefined"], "thread": ["-fsanitize=thread"]}
+SANITIZERS = {
+    "": [],
+    "address": ["-fsanitize=address,undefined", "-fsanitize-recover=address"],
+    "thread": ["-fsanitize=thread"],
+}
 
 
 def sanitizer() -> str:
@@ -116,6 +120,7 @@ def flags(binary: Binary, sources: Path, count: bool) -> list[str]:
     return [
         "-std=c++17", "-O1", *_machine(), "-ffp-contract=fast", "-fno-strict-aliasing", "-fno-exceptions",
         "-fno-gnu-unique", "-fvisibility=hidden", "-fPIC", "-shared", "-w", "-g1",
+        "-fno-tree-loop-distribute-patterns",  # a fault inside memcpy has no line of the kernel
         f"-D__CUDA_ARCH__={digits}0", *(f"-D{name}={value}" for name, value in binary.defines),
         *(["-DGPUCONV_COUNT"] if count else []),
         *SANITIZERS[sanitizer()], f"-I{INCLUDE}", f"-I{sources / 'include'}",

@@ -172,7 +172,8 @@ def report_text(report: Report, buffers: Buffers) -> str:
     if report.failure == CANARY:
         return f"{text} {buffers.describe(report.address)}" if text == "a thread wrote" else f"{who}: {text}"
     line = f"{Path((report.file or b'').decode()).name}:{report.line}" if report.line else ""
-    in_kernel = bool(report.module) and Path(report.module.decode()) != build.runtime_library()
+    module = Path(report.module.decode())
+    in_kernel = module.parent == build.cache_folder() and module != build.runtime_library()
     if report.program_counter and in_kernel:
         line = source_line(report.module.decode(), report.module_offset)
     if report.failure == MEMORY_FAULT:

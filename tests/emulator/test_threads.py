@@ -63,8 +63,8 @@ def test_divergent_barriers(probe):
     with pytest.raises(LaunchError) as caught:
         probe("divergent", 20, 0)
     assert str(caught.value) == (
-        "divergent: block (0,0,0) thread (20,0,0): divergent __syncthreads: 20 threads (0, 1, 2, 3, ...) wait "
-        f"at cells.cu:{first} at cells.cu:{second}"
+        "divergent: block (0,0,0) thread (20,0,0): divergent __syncthreads: 20 threads (0, 1, 2, 3, ...) "
+        f"wait at cells.cu:{first} at cells.cu:{second}"
     )
 
 

@@ -12,6 +12,7 @@ import gpuconv
 from gpuconv import calls, dispatch, settings
 from gpuconv.backend.device import Device, cpu
 from gpuconv.kernels import registry
+from gpuconv.kernels.cpu.im2col_gemm import CpuIm2colGemm, CpuPointwise
 from gpuconv.problem import OPS, ConvProblem
 
 from ..problems import NAMED, operands, public_call, with_op
@@ -48,7 +49,8 @@ def test_the_plan_stays_the_same():
     assert dispatch.plan_for(p, MADE_UP) is dispatch.plan_for(p, MADE_UP)
 
 
-def test_no_kernel_gives_every_reason():
+def test_no_kernel_gives_every_reason(card, kernels):
+    kernels(CpuPointwise(), CpuIm2colGemm())
     p = ConvProblem.parse("fprop_n1c8h9w9k8r3s3p1_nchw_f32")
     with pytest.raises(gpuconv.UnsupportedProblem) as raised:
         dispatch.plan_for(p, Device("cuda", "a made-up card"))

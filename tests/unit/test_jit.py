@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+import types
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +90,47 @@ def test_a_cut_cubin_is_completed_and_a_shorter_one_refused():
     for cut in (elf[:-2], elf[:40], b""):
         with pytest.raises(CompileError, match="it does not compile: the compiler gave"):
             nvrtc._whole(cut, "it")
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_fresh_process_may_begin_with_many_at_once(tmp_path):
+    code = """if True:
+        import pathlib, sys
+        from gpuconv.backend import jit
+        from tests import cuda
+        print(len(jit.compile_all([cuda.binary(i) for i in range(6)], pathlib.Path(sys.argv[1]))))
+    """
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code, cuda.write(tmp_path)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "6\n", done.stderr
+
+
+def test_one_thread_at_a_time_loads_the_compiler(monkeypatch):
+    inside, most = [], []
+
+    def get_version():
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.02)
+        inside.pop()
+        return 13, 0
+
+    fake = types.SimpleNamespace(
+        cuda=types.SimpleNamespace(nvrtc=types.SimpleNamespace(getVersion=get_version))
+    )
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    threads = [threading.Thread(target=detect.nvrtc) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 4
 
 
 @pytest.mark.usefixtures("compiler")

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 import gpuconv
+from gpuconv.kernels.cpu.im2col_gemm import CpuIm2colGemm, CpuPointwise
+
+from ..stand_in import DeviceArray, Foreign
 
 X = np.ones((2, 4, 8, 8), np.float32)
 W = np.ones((6, 4, 3, 3), np.float32)
@@ -288,34 +291,29 @@ def test_too_little_memory_leaves_out_untouched(monkeypatch):
     assert (out == 7).all()
 
 
-class OnDevice:
-    """Stands for a CUDA array: what CuPy's arrays have that matters here."""
+class OnDevice(Foreign):
+    """A CUDA array of a library that says no more than it must."""
 
     def __init__(self, array, index=0):
-        self.shape, self.dtype = array.shape, array.dtype
-        self.device = type("Device", (), {"id": index})()
-        self.__cuda_array_interface__ = {
-            "shape": array.shape,
-            "typestr": array.dtype.str,
-            "data": (4096, False),
-            "version": 3,
-        }
+        super().__init__(DeviceArray(array, index))
 
 
 class Torch:
     """A CUDA tensor of PyTorch: a dtype that is not NumPy's, and a device with an index."""
 
     def __init__(self, array):
+        self.source = DeviceArray(array, 1)
         self.shape, self.dtype = array.shape, "torch.float32"
         self.device = type("device", (), {"index": 1})()
-        self.__cuda_array_interface__ = OnDevice(array).__cuda_array_interface__
+        self.__cuda_array_interface__ = self.source.__cuda_array_interface__
 
 
 class Raising:
     """A CUDA array whose own properties raise."""
 
     def __init__(self, array):
-        self.__cuda_array_interface__ = OnDevice(array).__cuda_array_interface__
+        self.source = DeviceArray(array)
+        self.__cuda_array_interface__ = self.source.__cuda_array_interface__
 
     @property
     def device(self):
@@ -328,11 +326,13 @@ class Bare:
     """A CUDA array of another library: the interface and nothing else."""
 
     def __init__(self, array):
-        self.__cuda_array_interface__ = OnDevice(array).__cuda_array_interface__
+        self.source = DeviceArray(array)
+        self.__cuda_array_interface__ = self.source.__cuda_array_interface__
 
 
 @pytest.mark.parametrize("kind", [OnDevice, Bare, Torch, Raising])
-def test_device_arrays_are_recognised_and_told_that_no_kernel_runs_them(kind):
+def test_device_arrays_are_recognised_and_told_that_no_kernel_runs_them(card, kernels, kind):
+    kernels(CpuPointwise(), CpuIm2colGemm())
     for call, text in (
         (conv(kind(X), kind(W)), "fprop_n2c4h8w8k6r3s3_nchw_f32"),
         (igrad(w=kind(W), grad=kind(G)), "dgrad_n2c4h8w8k6r3s3_nchw_f32"),
@@ -345,7 +345,7 @@ def test_device_arrays_are_recognised_and_told_that_no_kernel_runs_them(kind):
         assert all(reject.reason for reject in raised.value.rejects)
 
 
-def test_device_arrays_are_checked_like_others():
+def test_device_arrays_are_checked_like_others(card):
     with pytest.raises(ValueError, match=r"^stride must be"):
         conv(OnDevice(X), OnDevice(W), stride=0)()
     with pytest.raises(ValueError, match=r"^w must have 4/1"):
@@ -364,6 +364,6 @@ def test_device_arrays_are_checked_like_others():
         ("grad_out", wgrad(OnDevice(X))),
     ],
 )
-def test_host_and_device_do_not_mix(name, call):
+def test_host_and_device_do_not_mix(card, name, call):
     with pytest.raises(TypeError, match=rf"^{name} must be on"):
         call()

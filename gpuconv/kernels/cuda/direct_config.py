@@ -107,12 +107,23 @@ class Tiles:
 
     @property
     def smem_bytes(self) -> int:
-        """Dynamic shared memory of a block."""
+        """Dynamic shared memory of a block: the strides of ``InTile`` and ``TapsTile``, padding included."""
         cfg, quad = self.cfg, 16 // self.sum_bytes
         height, _, *rest = self.in_extents
-        cells = _round_up(height * self.columns * prod(rest), quad)
-        taps = _round_up(cfg.taps_r * cfg.taps_s * cfg.block_c * cfg.block_k * cfg.block_g, quad)
-        return cfg.stages * (cells + taps) * self.sum_bytes
+        deep, plane = prod(rest), height * self.columns
+        if self.interleaved:
+            across = cfg.k_first and cfg.block_k // cfg.thread_k * cfg.block_g >= 32
+            cells = plane * (deep if across else _spread(deep))
+        else:
+            cells = deep * (_spread(plane) if deep > 1 else plane)
+        taps = cfg.taps_r * cfg.taps_s * cfg.block_c
+        if self.taps_unit in ("kLane", "kGroup"):
+            taps *= cfg.block_k * cfg.block_g
+        else:
+            taps *= _spread(cfg.block_k) if cfg.block_k > 1 else 1
+            if cfg.block_g > 1:
+                taps = cfg.block_g * _spread(_round_up(taps, 4))
+        return cfg.stages * (_round_up(cells, quad) + _round_up(taps, quad)) * self.sum_bytes
 
     @property
     def in_unit(self) -> str:
@@ -138,7 +149,10 @@ class Tiles:
         unit, columns, cfg = self.in_unit, self.form.columns, self.cfg
         extent = self.in_extents[_AXES.index(unit)]
         if unit == "kColumn":
-            starts = [cfg.block_q * columns.stride, cfg.taps_s * columns.dilation * (self.chunks_s > 1)]
+            starts = [
+                cfg.block_q * columns.stride * (columns.class_outputs > cfg.block_q),
+                cfg.taps_s * columns.dilation * (self.chunks_s > 1),
+            ]
             if columns.classes > 1 or (cfg.taps_s == 1 and columns.stride > 1) or self.interleaved:
                 return 1
             return self._vector(self.form.in_strides, self._in_sizes, unit, 16, starts)
@@ -150,6 +164,8 @@ class Tiles:
         unit = self.taps_unit
         if unit in ("kRow", "kColumn") and self.form.rows.reverse:
             return 1
+        if unit not in ("kLane", "kGroup") and self.cfg.block_k > 1:
+            return 1  # apart in shared memory, where single cells spread over more banks
         extent = self._taps_extents[_AXES.index(unit)]
         return self._vector(self.form.taps_strides, self._taps_sizes, unit, extent, [])
 
@@ -290,7 +306,7 @@ def default(p: ConvProblem, form: Correlation, device: Device) -> DirectConfig:
     threads_p = min(needed_p if p.op == "wgrad" else _power_above(needed_p), max(1, free // threads_q))
     free = max(1, free // (threads_q * threads_p))
     more_g = min(_power_above(-(-form.groups // block_g)), free)
-    block_n = min(_power_above(form.images), free // more_g)
+    block_n = min(_power_above(form.images), _power_below(free // more_g))
     cfg = DirectConfig(
         block_p=thread_p * threads_p, block_q=thread_q * threads_q, block_k=thread_k * threads_k,
         block_n=block_n, block_g=block_g * more_g, block_c=1,
@@ -301,10 +317,10 @@ def default(p: ConvProblem, form: Correlation, device: Device) -> DirectConfig:
     )  # fmt: skip
     while cfg.threads < 32:  # a warp at least; what is beyond the problem idles
         cfg = replace(cfg, block_n=2 * cfg.block_n)
-    budget = min(40 * 1024, device.smem_block)
+    budget = min(48 * 1024, device.smem_block)
     cfg = _fit(p, form, cfg, device, budget)
     while cfg.block_c < min(form.channels, 16):
-        more = replace(cfg, block_c=2 * cfg.block_c)
+        more = replace(cfg, block_c=min(2 * cfg.block_c, form.channels))
         if Tiles(p, form, more).smem_bytes > budget:
             break
         cfg = more
@@ -377,6 +393,10 @@ def _chunk(axis: Axis, most: int) -> int:
 
 def _round_up(value: int, to: int) -> int:
     return -(-value // to) * to
+
+
+def _spread(cells: int) -> int:
+    return cells + 4 if cells % 8 == 0 else cells
 
 
 def _power_above(value: int) -> int:

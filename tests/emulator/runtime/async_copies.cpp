@@ -31,6 +31,7 @@ void land(const Copy& copy) {
     std::memcpy(bytes, copy.global, static_cast<size_t>(copy.source_bytes));
   }
   std::memcpy(copy.shared, bytes, static_cast<size_t>(copy.bytes));
+  run.current->site = {"", 0};
 }
 
 void land_all(std::vector<Copy>& copies) {

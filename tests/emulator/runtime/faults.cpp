@@ -38,6 +38,7 @@ bool was_write(const ucontext_t& context) {
 }
 
 void resume_host(ucontext_t& context) {
+  before_resuming_host();
   auto target = reinterpret_cast<uint64_t>(&emulator_resume);
   auto stack = reinterpret_cast<uint64_t>(host_stack_pointer());
 #if defined(__x86_64__)

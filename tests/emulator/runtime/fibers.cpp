@@ -177,10 +177,15 @@ void switch_to_host() {
 
 void* host_stack_pointer() { return host.stack_pointer; }
 
-// The signal handler resumed the host without a word to the sanitizers.
-void after_fault() {
+// A fault resumes the host past the usual switch. One sanitizer is told before the signal handler returns, the other
+// after it, which keeps its own books of signals.
+void before_resuming_host() {
+  if (__sanitizer_start_switch_fiber) __sanitizer_start_switch_fiber(nullptr, host_stack, host_stack_bytes);
+}
+
+void after_failure() {
   if (__tsan_switch_to_fiber) __tsan_switch_to_fiber(host.tsan_fiber, 1);
-  if (run.current != nullptr) unpoison(run.current->stack, stack_bytes());
+  for (int i = 0; i < run.thread_count; ++i) unpoison(run.threads[i].stack, stack_bytes());  // frames left behind
 }
 
 void happens_before(void* tag) {

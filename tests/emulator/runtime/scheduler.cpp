@@ -20,7 +20,7 @@ struct Deferred {
   void* argument;
 };
 std::deque<Deferred> deferred;
-char block_edge;  // what happened in earlier blocks happened before
+char block_begin_edge, block_end_edge;  // earlier blocks happened before, threads of one block do not
 
 const char* base_name(const char* path) {
   const char* slash = std::strrchr(path, '/');
@@ -77,12 +77,12 @@ void run_next() {
 }
 
 void thread_entry() {
-  happens_after(&block_edge);
+  happens_after(&block_begin_edge);
   run.call(run.packed);
   Thread& self = *run.current;
   for (Module* module = modules; module != nullptr; module = module->next)
     if (module->thread_exits != nullptr) module->thread_exits(self);
-  happens_before(&block_edge);
+  happens_before(&block_end_edge);
   self.state = State::exited;
   run.exited.add(self.linear);
   if (--run.live > 0) run_next();
@@ -217,13 +217,13 @@ void fail(Site site, const char* format, ...) {
 bool run_block(Index3 block_index) {
   fill_window();
   begin_block(block_index);
-  happens_before(&block_edge);
+  happens_before(&block_begin_edge);
   Thread& first = pick();
   make_current(first);
   switch_from_host(first);
   bool finished = run.report.failure == Failure::none;
-  if (!finished) after_fault();
-  happens_after(&block_edge);
+  if (!finished) after_failure();
+  happens_after(&block_end_edge);
   run.current = nullptr;
   return finished && check_window();
 }

@@ -114,3 +114,14 @@ extern "C" __global__ void __launch_bounds__(64, 2) intrinsics(Params p) {
   ptx::st_global(p.out + 2, __float_as_uint(__uint_as_float(0x40490fdbu)));
   ptx::st_global(p.out + 3, gridDim.x * 1000 + blockDim.y * 100 + threadIdx.z * 10);
 }
+
+// Behaviour that C++ leaves undefined.
+extern "C" __global__ void overflow(Params p) { ptx::st_global(p.out, static_cast<unsigned>((2147483647 - p.m) + p.n)); }
+
+extern "C" __global__ void local_array(Params p) {
+  unsigned values[8];
+  for (int i = 0; i < 8; ++i) values[i] = ptx::ld_global_nc(p.a + i);
+  unsigned sum = 0;
+  for (int i = 0; i < 8; ++i) sum += values[(i + p.n) ^ p.m];
+  ptx::st_global(p.out, sum);
+}
