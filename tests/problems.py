@@ -10,8 +10,9 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from gpuconv.layout import LAYOUTS, WEIGHTS
+from gpuconv.layout import FROM_COMMON, LAYOUTS, WEIGHTS, common_view
 from gpuconv.problem import OPS, ConvProblem, Op
+from gpuconv.validate import reference
 
 NUMPY = {"f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "f64": np.float64}
 
@@ -103,6 +104,28 @@ def operands(p: ConvProblem, seed: int = 0, *, integers: bool = False) -> dict[s
         values = rng.integers(-3, 4, shape) if integers else rng.standard_normal(shape)
         found[name] = values.astype(NUMPY[p.dtype]) if present[name] else None
     return found
+
+
+def reach(p: ConvProblem, given: dict[str, Any], operand: str, at: tuple[int, ...]) -> tuple[Any, Any]:
+    """Where one element of an operand is felt: which results it is part of, and which more may meet it.
+
+    The second kind lies beside the zeros of the padding: there a weight meets every pixel of its channels, and an
+    output's gradient every tap.
+    """
+    marker = np.zeros(given[operand].shape)
+    marker[at] = 1
+    ones = {key: np.ones(given[key].shape) for key in ("a", "b")}
+    bare = replace(p, bias=False, residual=False, relu=False)
+    reached = reference.evaluate(bare, **{**ones, operand: marker}) != 0
+    if operand == "a":
+        return reached, reached
+    order = p.layout if p.op == "wgrad" else p.weights
+    plane = common_view(marker, order)
+    plane[...] = plane.max(axis=(2, 3), keepdims=True)
+    order = p.weights if p.op == "wgrad" else p.layout
+    channels = common_view(reference.evaluate(bare, **{**ones, operand: marker}) != 0, order)
+    may = np.zeros_like(channels) | channels.any(axis=(2, 3), keepdims=True)
+    return reached, may.transpose(FROM_COMMON[order])
 
 
 DISGUISES = (

@@ -268,8 +268,6 @@ def _overlaps_itself(array: Any) -> bool:
 
 def _overlap(a: Any, b: Any, by: launch.Launcher | None) -> bool:
     if by is not None:
-        if 0 in a.shape or 0 in b.shape:
-            return False
         at_a, at_b = by.pointer(a), by.pointer(b)
         (a_low, a_high), (b_low, b_high) = _span(a, at_a), _span(b, at_b)
         if a_high <= b_low or b_high <= a_low:

@@ -15,12 +15,11 @@ from gpuconv.backend import device
 from gpuconv.dispatch import plan_for
 from gpuconv.kernels import registry
 from gpuconv.kernels.cpu import products
-from gpuconv.layout import FROM_COMMON, common_view
 from gpuconv.problem import OPS, ConvProblem
 from gpuconv.validate import reference, tolerance
 
 from ..conftest import FULL
-from ..problems import DISGUISES, NAMED, NUMPY, disguise, operands, problems, public_call, with_op
+from ..problems import DISGUISES, NAMED, NUMPY, disguise, operands, problems, public_call, reach, with_op
 
 MANY = 20_000 if FULL else 1_500
 SOME = 4_000 if FULL else 300
@@ -274,22 +273,7 @@ def test_nan_and_infinity_stay_inside_their_receptive_field(name, op):
             array = given_[operand].copy()
             at = tuple(rng.integers(0, size) for size in array.shape)
             array[at] = poison
-            # what the element reaches: where the same problem over ones, with only this element, is not 0
-            marker = np.zeros(array.shape)
-            marker[at] = 1
-            ones = {key: np.ones(given_[key].shape) for key in ("a", "b")}
-            bare = replace(p, bias=False, residual=False, relu=False)
-            reached = may = reference.evaluate(bare, **{**ones, operand: marker}) != 0
-            if operand == "b":
-                # beside the zeros of the padding, a weight meets every pixel of its channels, and an
-                # output's gradient every tap
-                common_view(marker, p.layout if p.op == "wgrad" else p.weights)[...] = common_view(
-                    marker, p.layout if p.op == "wgrad" else p.weights
-                ).max(axis=(2, 3), keepdims=True)
-                order = p.weights if p.op == "wgrad" else p.layout
-                channels = common_view(reference.evaluate(bare, **{**ones, operand: marker}) != 0, order)
-                may = np.zeros_like(channels) | channels.any(axis=(2, 3), keepdims=True)
-                may = may.transpose(FROM_COMMON[order])
+            reached, may = reach(p, given_, operand, at)
             got = public_call(p, {**given_, operand: array}).astype(np.float64)
             if not p.relu:  # which makes 0 of −∞
                 assert not np.isfinite(got[reached]).any()

@@ -101,8 +101,9 @@ def test_copies_read_at_once_or_at_the_wait(probe, schedule):
     assert out[0] == (99 if schedule.lazy else 0)
 
 
-def test_copies_land_when_their_thread_exits(probe, schedule):
-    out = probe("unwaited", 0, 0, 0, file="copies", a=SOURCE, block=2, emulator=on(schedule)).get()
+@pytest.mark.parametrize("committed", [0, 1])
+def test_copies_land_when_their_thread_exits(probe, schedule, committed):
+    out = probe("unwaited", committed, 0, 0, file="copies", a=SOURCE, block=2, emulator=on(schedule)).get()
     late = schedule.reverse  # thread 1 reads before thread 0 has begun
     assert out[0] == (UNSET if late else SOURCE[0])
 

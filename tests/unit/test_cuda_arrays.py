@@ -292,6 +292,26 @@ def test_out_is_checked_and_left_alone(card, kind):
     assert (x == given["a"].hidden).all()
 
 
+def test_a_shared_end_is_an_overlap_and_a_shared_border_is_none(card):
+    one = DeviceArray(np.full((1, 1, 1, 1), 2, np.float32))
+    room = np.ones(10, np.float32)
+    x = DeviceArray(room[:5][None, None, None])
+    for apart, shared in ((room[5:], room[4:9]), (room[5:][::-1], room[4:9][::-1])):
+        with pytest.raises(ValueError, match=r"^out must not overlap x"):
+            gpuconv.conv2d(x, one, out=DeviceArray(shared[None, None, None]))
+        assert (room[:5] == 1).all()
+        gpuconv.conv2d(x, one, out=DeviceArray(apart[None, None, None]))
+        assert (room == [1] * 5 + [2] * 5).all()
+
+
+def test_an_empty_out(card):
+    nothing = np.zeros((0, 1, 3, 3), np.float32)
+    out = DeviceArray(nothing)
+    w = DeviceArray(np.ones((1, 1, 1, 1), np.float32))
+    assert gpuconv.conv2d(DeviceArray(nothing), w, out=out) is out
+    assert not card.ran
+
+
 def test_a_bias_that_overlaps_out(card):
     given, right = prepared(FUSED)
     room = np.zeros(right.size + 3, np.float32)

@@ -56,6 +56,7 @@ extern "C" __global__ void late_source(Params p) {
 extern "C" __global__ void unwaited(Params p) {
   if (threadIdx.x == 0) {
     ptx::cp_async_ca<4>(ptx::dynamic_shared(), p.a, 4);
+    if (p.source_bytes != 0) ptx::cp_async_commit_group();
     return;
   }
   for (int i = 0; i < 2; ++i) __syncwarp(2u);

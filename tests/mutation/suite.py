@@ -1,0 +1,164 @@
+"""The project's own tests of kernels, the most telling first, up to the first failure.
+
+Runs in a process of its own inside a copy of the checkout, and says on standard output, in lines that begin with
+``@``, what it is at and how it ended; see `tests.mutation.workshop`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+#: Cases that come before everything else.
+FIRST = 40
+#: Seconds after which one case, or one test, is taken for hung; most are done in one.
+CASE_SECONDS, TEST_SECONDS = 120, 600
+UNIT_TESTS = ("test_cuda_params.py", "test_cuda_src.py", "test_direct*.py", "test_correlation*.py")
+EMULATOR_TESTS = ("test_direct*.py", "test_split*.py", "test_elements*.py")
+
+
+def say(kind: str, text: str) -> None:
+    """Write a line for the process that started this one."""
+    print(f"@{kind} {' '.join(text.split())}", flush=True)
+
+
+class Failed(Exception):
+    """A test found something; the text says what."""
+
+
+def main() -> None:
+    """Run everything; the last line is ``@caught``, ``@broken`` or ``@passed``."""
+    # Pytest's own reports are for nobody, and what is said here must not end up among them.
+    channel, sink = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 1)
+    sys.stdout = os.fdopen(channel, "w", encoding="utf-8")
+    try:
+        passed = _run()
+    except Failed as failure:
+        say("caught", str(failure))
+    except Exception as error:
+        kind = "broken" if _does_not_compile(error) else "caught"
+        say(kind, f"{type(error).__name__}: {first_line(error)}")
+    else:
+        say("passed", f"{passed[0]} cases, {passed[1]} tests")
+
+
+def _run() -> tuple[int, int]:
+    say("try", f"{CASE_SECONDS} the design of the cases")
+    import gpuconv
+    from tests import cases
+    from tests.emulator.launcher import SCHEDULES
+    from tests.emulator.machine import EmulatedMachine
+    from tests.mutation.order import telling_first
+
+    if Path(gpuconv.__file__).resolve().parent.parent != Path.cwd():
+        say("broken", f"the copy is not what runs, but {gpuconv.__file__}")
+        sys.exit()
+    machines: list[Any] = [EmulatedMachine(schedule) for schedule in SCHEDULES]
+    found = telling_first(cases.cases(_kernels(), machines[0].device), machines[0].device)
+
+    def check(some: list[cases.Case]) -> None:
+        for case in some:
+            say("try", f"{CASE_SECONDS} {case}")
+            try:
+                cases.check(case, machines)
+            except Exception as error:
+                if _does_not_compile(error):
+                    raise
+                raise Failed(f"{short(case)}: {first_line(error)}") from error
+
+    check(found[:FIRST])
+    tests = _pytest("unit", UNIT_TESTS, found)
+    check(found[FIRST:])
+    return len(found), tests + _pytest("emulator", EMULATOR_TESTS, found)
+
+
+def _kernels() -> tuple[Any, ...]:
+    from gpuconv.kernels import registry
+    from gpuconv.kernels.cuda.base import CudaKernel
+    from gpuconv.kernels.cuda.direct import CudaDirect
+
+    registered = tuple(kernel for kernel in vars(registry).get("KERNELS", ()) if isinstance(kernel, CudaKernel))
+    return registered or (CudaDirect(),)
+
+
+def short(case: Any) -> str:
+    """A case by its problem and what of the config is not the default."""
+    return f"{case.problem} offset {case.offset}"
+
+
+def first_line(error: BaseException | str) -> str:
+    """The first line of a report that says something; of NumPy's, also how much differs."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    for line in lines:
+        if ": error:" in line or "static assertion failed" in line:  # g++ begins with where it is
+            return line[line.find("error:") :] if "error:" in line else line
+    differs = [line for line in lines if line.startswith("Mismatched elements")]
+    return " ".join([*lines[:1], *differs])[:200] or type(error).__name__
+
+
+def _does_not_compile(error: BaseException) -> bool:
+    """Whether a compiler refuses the fault: a person would never see it run. Static assertions are tests."""
+    return type(error).__name__ == "CompileError" and "static assertion failed" not in str(error)
+
+
+class _Watch:
+    """A pytest plugin: says which test runs, leaves out the cases that ran, keeps the first failure."""
+
+    def __init__(self, done: list[Any]) -> None:
+        self.done = {str(case) for case in done}
+        self.failure = ""
+        self.passed = 0
+
+    def pytest_collection_modifyitems(self, config: Any, items: list[Any]) -> None:
+        """Drop the all-pairs test, whatever its name: it takes one of its cases as a parameter."""
+        items[:] = [item for item in items if not any(str(value) in self.done for value in _parameters(item))]
+
+    def pytest_collectreport(self, report: Any) -> None:
+        """A module that cannot be imported."""
+        if report.failed and not self.failure:
+            self.failure = f"{report.nodeid}: {_last_error(report)}"
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """One more test begins."""
+        say("try", f"{TEST_SECONDS} {nodeid}")
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """One more is over, or a part of it."""
+        self.passed += report.when == "call" and report.passed
+        if report.failed and not self.failure:
+            self.failure = f"{report.nodeid}: {_last_error(report)}"
+
+
+def _parameters(item: Any) -> Iterator[Any]:
+    call = getattr(item, "callspec", None)
+    return iter(call.params.values() if call else ())
+
+
+def _last_error(report: Any) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return first_line(crash.message if crash else str(report.longrepr))
+
+
+def _pytest(folder: str, patterns: tuple[str, ...], done: list[Any]) -> int:
+    """Run a folder's tests, as many as there are; how many passed."""
+    import pytest
+
+    paths = sorted({path for one in patterns for path in Path("tests", folder).glob(one)})
+    if not paths:
+        return 0
+    watch = _Watch(done)
+    options = ["-x", "-q", "-p", "no:cacheprovider", *map(str, paths)]
+    code = pytest.main(options, plugins=[watch])
+    if watch.failure:
+        raise Failed(watch.failure)
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        raise Failed(f"pytest ended with {code!r} over tests/{folder}")
+    return watch.passed
+
+
+if __name__ == "__main__":
+    main()
