@@ -1,4 +1,4 @@
-"""More that every CUDA kernel must get right, wherever it runs; each body takes a machine of `tests.cases`."""
+"""More that every CUDA kernel must get right; each body takes a machine of `tests.cases`."""
 
 from __future__ import annotations
 
@@ -86,7 +86,10 @@ def check_epilogue(kernel: CudaKernel[Any], machine: Machine) -> None:
     given = {"a": np.array([[[[2048, 1, 0]]]], half), "b": np.ones((1, 1, 1, 3), half)}
     rest = {"bias": np.array([-2], half), "residual": np.ones((1, 1, 1, 1), half)}
     assert run(case, machine, {**given, **rest}).item() == 2048  # 2049 and 2047 are no float16
-    for text, splits in (("fprop_n1c2h4w4k2r3s3_nchw_f32+bias+res+relu", 1), ("fprop_n1c8h4w4k2r3s3_nchw_f32+bias+res+relu", 2)):
+    for text, splits in (
+        ("fprop_n1c2h4w4k2r3s3_nchw_f32+bias+res+relu", 1),
+        ("fprop_n1c8h4w4k2r3s3_nchw_f32+bias+res+relu", 2),
+    ):
         case = default_case(text, kernel, machine)
         case = replace(case, config=replace(case.config, block_c=1, splits=splits))
         given = operands(case.problem, 3, integers=True)

@@ -109,8 +109,8 @@ def operands(p: ConvProblem, seed: int = 0, *, integers: bool = False) -> dict[s
 def reach(p: ConvProblem, given: dict[str, Any], operand: str, at: tuple[int, ...]) -> tuple[Any, Any]:
     """Where one element of an operand is felt: which results it is part of, and which more may meet it.
 
-    The second kind lies beside the zeros of the padding: there a weight meets every pixel of its channels, and an
-    output's gradient every tap.
+    The second kind lies beside the zeros of the padding: there a weight meets every pixel of its channels,
+    and an output's gradient every tap.
     """
     marker = np.zeros(given[operand].shape)
     marker[at] = 1

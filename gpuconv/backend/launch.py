@@ -1,7 +1,7 @@
 """The seam between what a kernel wants launched, as plain data, and whatever launches it.
 
-`KernelSpec` is consumed alike by CuPy's launcher, by the compile tests and by any launcher that `using` puts in
-its place; nothing above this floor knows which one is at work.
+`KernelSpec` is consumed alike by CuPy's launcher, by the compile tests and by any launcher that `using` puts
+in its place; nothing above this floor knows which one is at work.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from gpuconv.backend.device import Device
 
 Dim3 = tuple[int, int, int]
-#: What a kernel's leading pointers may be; `workspace` is memory of the plan's own, the rest the caller's arrays.
+#: What a kernel's leading pointers may be; `workspace` is a plan's own memory, the rest are arguments.
 Buffer = Literal["a", "b", "out", "bias", "residual", "workspace"]
 
 
@@ -69,7 +69,11 @@ Launch = Callable[[bytes], None]
 
 
 class Launcher(Protocol):
-    """Memory and launches of CUDA devices; arrays are of the launcher's own kind, contiguous unless said."""
+    """Memory and launches of CUDA devices.
+
+    Arrays are of the launcher's own kind, contiguous unless said. They have `shape`, `strides` in bytes,
+    `dtype` as NumPy's, and `device.id`; `adopt` returns one of them unchanged.
+    """
 
     def device(self, index: int) -> Device:
         """Facts of a device."""

@@ -14,7 +14,7 @@ from gpuconv.problem import ConvProblem
 from tests import bodies
 from tests.cases import Case, run
 from tests.emulator import sanitize
-from tests.emulator.launcher import SCHEDULES, BareInterface, emulated_device
+from tests.emulator.launcher import SCHEDULES, emulated_device
 from tests.emulator.machine import EmulatedMachine
 from tests.problems import operands
 
@@ -52,9 +52,12 @@ def test_epilogue(machine):
     bodies.check_epilogue(KERNEL, machine)
 
 
-def lazily(array):
+class Lazily:
     """On the device without a copy: pages that nobody touches take no memory."""
-    return BareInterface(array)
+
+    def __init__(self, array):
+        self.array = array
+        self.__cuda_array_interface__ = {**array.__array_interface__, "version": 3}
 
 
 #: Rows 0 and 45,000 of 50,000: their elements lie 2.25·10⁹ apart, past what 31 bits hold.
@@ -77,7 +80,7 @@ def test_inputs_of_more_than_two_to_the_31_elements(machine, layout):
     with machine.at_work():
         plan = KERNEL.bind(p, case.config, machine.device)
         out = machine.poisoned(p.y_shape, np.dtype(np.float16), 0)
-        plan(machine.emulator.adopt(lazily(x.reshape(p.x_shape))), machine.put(w.reshape(p.w_shape), 0), out)
+        plan(machine.emulator.adopt(Lazily(x.reshape(p.x_shape))), machine.put(w.reshape(p.w_shape), 0), out)
     np.testing.assert_array_equal(out.get().reshape(2, 2), expected)
     # and its gradient to the weights, from the same image
     p = replace(p, op="wgrad")
@@ -88,7 +91,7 @@ def test_inputs_of_more_than_two_to_the_31_elements(machine, layout):
     with machine.at_work():
         plan = KERNEL.bind(p, KERNEL.default_config(p, machine.device), machine.device)
         out = machine.poisoned(p.w_shape, np.dtype(np.float16), 0)
-        plan(machine.emulator.adopt(lazily(x.reshape(p.x_shape))), machine.put(dy.reshape(p.y_shape), 0), out)
+        plan(machine.emulator.adopt(Lazily(x.reshape(p.x_shape))), machine.put(dy.reshape(p.y_shape), 0), out)
     np.testing.assert_array_equal(out.get().reshape(2, 2), expected)
 
 
@@ -102,7 +105,6 @@ def test_offsets_have_64_bits_along_every_axis(machine, tensor, axis):
     expected = run(case, machine, given)
     far = 2**31 + 8
     shapes = {"in": (2, 2, 2, 3, 3), "taps": (2, 2, 2, 2, 2), "out": (2, 2, 2, 2, 2)}
-    # in memory: image, group, channel, row, column; of the taps, outputs come inside groups
     axes = ("image", "group", "channel", "row", "column")
     wide = np.zeros(far * 3, np.float16)
     at = axes.index(axis)
@@ -119,14 +121,21 @@ def test_offsets_have_64_bits_along_every_axis(machine, tensor, axis):
         "taps": given["b"].reshape(2, 2, 2, 2, 2).transpose(1, 0, 2, 3, 4),
         "out": np.full(shapes["out"], np.nan),
     }
-    view[:, :, : 3 if axis == "x" else None] = values[tensor]
+    view[...] = values[tensor]
     (spec,) = KERNEL.launches(p, replace(case.config, splits=1), machine.device)
     params = DirectParams.from_buffer_copy(spec.params)
     setattr(params, f"{tensor}_strides", type(params.in_strides)(*steps))
-    spec = replace(spec, params=params.pack())
+    # what the problem's own strides allow is not true of these
+    defines = dict(spec.binary.defines) | {
+        "IN_VECTOR": "1",
+        "LEAD": "0",
+        "TAPS_VECTOR": "1",
+        "OUT_UNIT": "kRow",
+    }
+    spec = replace(spec, params=params.pack(), binary=replace(spec.binary, defines=tuple(defines.items())))
     arrays = {"in": machine.put(given["a"], 0), "taps": machine.put(given["b"], 0)}
     arrays["out"] = machine.poisoned(p.y_shape, np.dtype(np.float16), 0)
-    arrays[tensor] = machine.emulator.adopt(lazily(wide))
+    arrays[tensor] = machine.emulator.adopt(Lazily(wide))
     (launch,) = machine.emulator.load((spec,), machine.device)
     a, b, out = (arrays[name].pointer for name in ("in", "taps", "out"))
     launch(spec.pack({"a": a, "b": b, "out": out, "bias": 0, "residual": 0}))
@@ -135,9 +144,9 @@ def test_offsets_have_64_bits_along_every_axis(machine, tensor, axis):
     assert ctypes.sizeof(params) == len(spec.params)
 
 
-#: Default configs of the shapes this kernel is chosen for, and the most that their memory traffic may be: sectors of
-#: global loads and stores, and wavefronts of shared loads, against the fewest possible. Rows that begin anywhere
-#: touch a sector more than their length needs; where the limit is high, the reason stands beside it.
+#: Default configs of the shapes this kernel is chosen for, and the most that their memory traffic may be:
+#: sectors of global loads and stores, and wavefronts of shared loads, against the fewest possible. Rows that
+#: begin anywhere touch a sector more than their length needs; where a limit is high, the reason stands beside it.
 TRAFFIC = {
     "fprop_n1c1h128w256k1r3s3p1_nchw_f32": (1.25, 1.0, 1.0),
     "fprop_n1c1h128w256k1r15s15p7_nchw_f32": (1.05, 1.0, 1.0),
@@ -206,7 +215,9 @@ def test_sanitizers_find_nothing(has_compiler, need, which):
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 6), (12, 0)])
 def test_devices_with_less_shared_memory(has_compiler, capability):
-    small = emulated_device(capability=capability, smem_block=65536 if capability < (8, 0) else 101376, sms=40)
+    small = emulated_device(
+        capability=capability, smem_block=65536 if capability < (8, 0) else 101376, sms=40
+    )
     for text in ("fprop_n1c64h9w9k70r7s7p3_nhwc_f64", "wgrad_n2c40h12w12k8r5s5_nchw_f32"):
         machine = EmulatedMachine(SCHEDULES[3], device=small)
         case = bodies.default_case(text, KERNEL, machine)

@@ -37,7 +37,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="faults to try; all without any")
     parser.add_argument("--rotate", type=int, metavar="N", help="so many, chosen by the seed")
-    parser.add_argument("--seed", metavar="TEXT", help="a date or any text, like a commit; today's date without")
+    parser.add_argument(
+        "--seed", metavar="TEXT", help="a date or any text, like a commit; today's date without"
+    )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="faults tried at the same time")
     parser.add_argument("--list", action="store_true", help="only name the faults")
     parser.add_argument("--trust", action="store_true", help="do not run the tests without a fault first")
@@ -85,7 +87,7 @@ def _run(faults: tuple[Fault, ...], jobs: int, strict: bool, trust: bool) -> int
 
 
 def summary(verdicts: list[Verdict], strict: bool) -> int:
-    """Print how many were caught and which were not; 1 if those are too many, or with `strict` one unknown."""
+    """Print what was not caught; 1 if that is too much, or with `strict` if any of it is not known."""
     missed = [verdict.name for verdict in verdicts if verdict.result != "caught"]
     broken = [verdict.name for verdict in verdicts if verdict.result == "BROKEN"]
     caught = len(verdicts) - len(missed)

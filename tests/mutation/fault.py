@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,15 +45,17 @@ class Fault:
         found = text.count(self.old)
         if found != 1 or self.old == self.new:
             head = self.old.strip().splitlines()[0]
-            raise MutationError(f"{self.name}: {self.file} has moved on, it holds {head!r} {found} times, not once")
+            raise MutationError(
+                f"{self.name}: {self.file} has moved on, it holds {head!r} {found} times, not once"
+            )
         return text.replace(self.old, self.new)
 
 
 def all_faults() -> tuple[Fault, ...]:
     """Every fault, kernels first."""
-    from tests.mutation import faults_headers, faults_host, faults_kernel
+    from tests.mutation import faults_headers, faults_host, faults_kernel, faults_results
 
-    return (*faults_kernel.FAULTS, *faults_headers.FAULTS, *faults_host.FAULTS)
+    return (*faults_kernel.FAULTS, *faults_results.FAULTS, *faults_headers.FAULTS, *faults_host.FAULTS)
 
 
 def named(faults: tuple[Fault, ...], names: list[str]) -> tuple[Fault, ...]:
@@ -67,7 +69,7 @@ def named(faults: tuple[Fault, ...], names: list[str]) -> tuple[Fault, ...]:
 
 def today() -> str:
     """The seed of a rotation that names none."""
-    return datetime.datetime.now(datetime.UTC).date().isoformat()
+    return dt.datetime.now(dt.UTC).date().isoformat()
 
 
 def rotation(faults: tuple[Fault, ...], count: int, seed: str) -> tuple[Fault, ...]:
@@ -79,7 +81,7 @@ def rotation(faults: tuple[Fault, ...], count: int, seed: str) -> tuple[Fault, .
         raise MutationError(f"--rotate takes from 1 to {len(faults)} faults, got {count}")
     mixed = sorted(faults, key=lambda fault: hashlib.sha256(fault.name.encode()).digest())
     try:
-        turn = datetime.date.fromisoformat(seed).toordinal()
+        turn = dt.date.fromisoformat(seed).toordinal()
     except ValueError:
         turn = int.from_bytes(hashlib.sha256(seed.encode()).digest(), "big")
     first = turn * count % len(mixed)

@@ -9,7 +9,7 @@ from tests.cases import Case
 
 
 def features(case: Case, device: Device) -> Iterator[tuple[str, ...]]:
-    """What a case has that another may lack: values of the problem, of definitions, and pairs that faults hide in."""
+    """What a case has that another may lack: values, and pairs of them that faults hide in."""
     p = case.problem
     yield "op", p.op
     yield "arrays", p.op, p.layout, p.weights

@@ -1,7 +1,7 @@
 """The project's own tests of kernels, the most telling first, up to the first failure.
 
-Runs in a process of its own inside a copy of the checkout, and says on standard output, in lines that begin with
-``@``, what it is at and how it ended; see `tests.mutation.workshop`.
+Runs in a process of its own inside a copy of the checkout, and says on standard output, in lines that begin
+with ``@``, what it is at and how it ended; see `tests.mutation.workshop`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _run() -> tuple[int, int]:
             except Exception as error:
                 if _does_not_compile(error):
                     raise
-                raise Failed(f"{short(case)}: {first_line(error)}") from error
+                raise Failed(f"{short(case)}: {first_line(str(error).removeprefix(f'{case}: '))}") from error
 
     check(found[:FIRST])
     tests = _pytest("unit", UNIT_TESTS, found)
@@ -81,7 +81,7 @@ def _kernels() -> tuple[Any, ...]:
     from gpuconv.kernels.cuda.base import CudaKernel
     from gpuconv.kernels.cuda.direct import CudaDirect
 
-    registered = tuple(kernel for kernel in vars(registry).get("KERNELS", ()) if isinstance(kernel, CudaKernel))
+    registered = tuple(kernel for kernel in registry.kernels() if isinstance(kernel, CudaKernel))
     return registered or (CudaDirect(),)
 
 
@@ -96,7 +96,7 @@ def first_line(error: BaseException | str) -> str:
     for line in lines:
         if ": error:" in line or "static assertion failed" in line:  # g++ begins with where it is
             return line[line.find("error:") :] if "error:" in line else line
-    differs = [line for line in lines if line.startswith("Mismatched elements")]
+    differs = [line for line in lines if line.startswith(("Mismatched elements", "nan location"))]
     return " ".join([*lines[:1], *differs])[:200] or type(error).__name__
 
 
@@ -151,8 +151,9 @@ def _pytest(folder: str, patterns: tuple[str, ...], done: list[Any]) -> int:
     if not paths:
         return 0
     watch = _Watch(done)
-    options = ["-x", "-q", "-p", "no:cacheprovider", *map(str, paths)]
-    code = pytest.main(options, plugins=[watch])
+    # cases imported what pytest would like to rewrite
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    code = pytest.main([*options, *map(str, paths)], plugins=[watch])
     if watch.failure:
         raise Failed(watch.failure)
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):

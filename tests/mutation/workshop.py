@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -69,7 +69,7 @@ class Workshop:
         """Stop what still runs."""
         self._closed = True
         for process in tuple(self._running):
-            _kill(process)
+            kill(process)
 
     def _suite(self, copy: Path) -> tuple[Result, str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GPUCONV_")}
@@ -90,18 +90,18 @@ class Workshop:
             try:
                 if self._closed:
                     return "BROKEN", "stopped"
-                result, text = _listen(process)
+                result, text = listen(process)
                 if text:
                     return result, text
                 errors.seek(0)
                 lines = errors.read().strip().splitlines() or [""]
                 return "BROKEN", f"the tests ended with {process.wait()}: {lines[-1]}"
             finally:
-                _kill(process)
+                kill(process)
                 self._running.discard(process)
 
 
-def _listen(process: subprocess.Popen[str]) -> tuple[Result, str]:
+def listen(process: subprocess.Popen[str]) -> tuple[Result, str]:
     """Follow what the suite says until its verdict, its death or too long a silence."""
     assert process.stdout
     at, patience = "the start", 120.0
@@ -130,12 +130,10 @@ def _read(stream: IO[str], lines: queue.SimpleQueue[str | None]) -> None:
     lines.put(None)
 
 
-def _kill(process: subprocess.Popen[str]) -> None:
+def kill(process: subprocess.Popen[str]) -> None:
     """End a process and all it started: it leads a group of its own."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 

@@ -14,7 +14,8 @@ from gpuconv.backend.launch import Binary, KernelSpec
 from gpuconv.errors import Reject
 from gpuconv.kernels.cuda.base import CudaKernel
 from gpuconv.kernels.cuda.correlation import correlation
-from gpuconv.kernels.cuda.direct_config import DirectConfig, Tiles, default, illegal
+from gpuconv.kernels.cuda.direct_choice import default, neighbours
+from gpuconv.kernels.cuda.direct_tiles import DirectConfig, Tiles, illegal
 from gpuconv.kernels.cuda.params import DirectParams, FastDivmod
 from gpuconv.kernels.cuda.split_sum import epilogue_defines, split_sum
 from gpuconv.problem import ConvProblem
@@ -46,31 +47,7 @@ class CudaDirect(CudaKernel[DirectConfig]):
     def configs(self, p: ConvProblem, device: Device) -> Sequence[DirectConfig]:
         """The default and its neighbours: other tiles, register blocks, stages and splits."""
         base = self.default_config(p, device)
-        tried = [base, *self.fallback_configs(p, device)]
-        for factor in (2, 4):
-            tried += [
-                replace(base, block_p=base.block_p * factor),
-                replace(base, block_p=max(base.thread_p, base.block_p // factor)),
-                replace(base, block_q=base.block_q * factor),
-                replace(base, block_q=max(base.thread_q, base.block_q // factor)),
-                replace(base, block_k=base.block_k * factor),
-                replace(base, block_k=max(base.thread_k, base.block_k // factor)),
-                replace(base, block_c=base.block_c * factor),
-                replace(base, block_c=max(1, base.block_c // factor)),
-                replace(base, block_g=base.block_g * factor),
-                replace(base, block_n=base.block_n * factor),
-                replace(base, thread_p=base.thread_p * factor, block_p=base.block_p * factor),
-                replace(base, thread_p=max(1, base.thread_p // factor)),
-                replace(base, thread_q=base.thread_q * factor, block_q=base.block_q * factor),
-                replace(base, thread_q=max(1, base.thread_q // factor)),
-                replace(base, thread_k=base.thread_k * factor, block_k=base.block_k * factor),
-                replace(base, thread_k=max(1, base.thread_k // factor)),
-                replace(base, splits=base.splits * factor),
-                replace(base, splits=max(1, base.splits // factor)),
-            ]
-        tried += [replace(base, k_first=1 - base.k_first)]
-        tried += [replace(base, taps_r=1), replace(base, taps_r=1, taps_s=1)]
-        tried += [replace(base, stages=stages) for stages in (2, 3)]
+        tried = [base, *self.fallback_configs(p, device), *neighbours(base)]
         legal = [cfg for cfg in tried if illegal(self._tiles(p, cfg), device) is None]
         return list(dict.fromkeys(legal))
 
@@ -86,7 +63,7 @@ class CudaDirect(CudaKernel[DirectConfig]):
         return None if reason is None else self.reject(reason)
 
     def default_config(self, p: ConvProblem, device: Device) -> DirectConfig:
-        """See `direct_config.default`."""
+        """See `direct_choice.default`."""
         return default(p, correlation(p), device)
 
     def workspace_bytes(self, p: ConvProblem, cfg: DirectConfig, device: Device) -> int:

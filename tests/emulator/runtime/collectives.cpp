@@ -97,7 +97,7 @@ Meeting& join(Warp& warp, const char* what, unsigned mask, Combine combine, Site
 void barrier(Site site) {
   Barrier& here = block_barrier;
   Thread& self = *run.current;
-  if (run.exited.size() > 0)
+  if (run.live < run.thread_count)
     fail(site, "__syncthreads after %s exited", positions(run.exited).c_str());
   if (here.arrived > 0 && !same_site(here.site, site))
     fail(site, "divergent __syncthreads: %s wait at %s", positions(here.waiting).c_str(), place(here.site).c_str());
