@@ -1,0 +1,49 @@
+"""Rules that keep kernels readable and testable without a GPU."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gpuconv.backend.source import cuda_source_folder
+
+ROOT = cuda_source_folder()
+FILES = sorted(path for path in ROOT.rglob("*") if path.suffix in (".cu", ".cuh"))
+
+
+def code_of(path) -> str:
+    """A file without its comments."""
+    return re.sub(r"//.*", "", path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+class TestFile:
+    def test_assembly_is_in_ptx_alone(self, path):
+        assert path.parent.name == "ptx" or not re.search(r"\basm\b", code_of(path))
+
+    def test_shared_memory_is_dynamic_and_declared_once(self, path):
+        assert path.name == "shared.cuh" or "__shared__" not in code_of(path)
+
+    def test_nothing_knows_where_it_runs(self, path):
+        assert not re.search(r"emulat|simulat|__CUDACC__|_GNUC_", path.read_text(encoding="utf-8"), re.IGNORECASE)
+
+    def test_includes_are_rooted(self, path):
+        for include in re.findall(r"#\s*include\s+(\S+)", code_of(path)):
+            assert re.fullmatch(r"<gpuconv/[\w/]+\.cuh>", include), include
+
+    def test_sums_never_meet_in_atomics(self, path):
+        assert "atomic" not in code_of(path), "the order of atomic additions changes from run to run"
+
+    def test_a_file_is_a_room(self, path):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert len(lines) <= 400
+        assert max(map(len, lines)) <= 120
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.suffix == ".cu"], ids=lambda path: path.name)
+def test_every_macro_has_a_default(path):
+    """And the first of each says what it is without one: fprop."""
+    text = code_of(path)
+    for name in set(re.findall(r"#\s*ifndef\s+(\w+)", text)):
+        assert re.search(rf"#\s*ifndef {name}\s*\n\s*#\s*define {name} ", text), name
