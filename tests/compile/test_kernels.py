@@ -1,4 +1,4 @@
-"""Every kernel builds with NVRTC for every architecture, without a GPU, and takes what its config promises."""
+"""Every kernel builds with NVRTC for every architecture without a GPU, and takes what its config promises."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def compiler(need):
 def judge(found: Resources, threads: int) -> None:
     assert (found.stack, found.spill_stores, found.spill_loads) == (0, 0, 0), found
     assert found.shared == 0, "shared memory is all dynamic"
-    # registers are given out by eights to a thread and by 256 to a warp, and a config promises that a block fits
+    # a config promises that a block fits; registers are given out by eights to a thread, to whole warps
     warps = -(-threads // 32)
     assert warps * 32 * (-(-found.registers // 8) * 8) <= REGISTERS_OF_AN_SM, found
 
@@ -104,7 +104,17 @@ def test_every_kernel_compiles_alone_with_nvcc(tmp_path, need, file):
     if nvcc is None:
         need("nvcc", "nvcc is not on the path")
     folder = source.cuda_source_folder()
-    command = [nvcc, "-std=c++17", "-arch=sm_80", "-I", folder / "include", "-Xptxas", "-v", "-Werror", "all-warnings"]
+    command = [
+        nvcc,
+        "-std=c++17",
+        "-arch=sm_80",
+        "-I",
+        folder / "include",
+        "-Xptxas",
+        "-v",
+        "-Werror",
+        "all-warnings",
+    ]
     command += ["-cubin", folder / "kernels" / file, "-o", tmp_path / "kernel.cubin"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

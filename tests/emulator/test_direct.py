@@ -146,7 +146,7 @@ def test_offsets_have_64_bits_along_every_axis(machine, tensor, axis):
 
 #: Default configs of the shapes this kernel is chosen for, and the most that their memory traffic may be:
 #: sectors of global loads and stores, and wavefronts of shared loads, against the fewest possible. Rows that
-#: begin anywhere touch a sector more than their length needs; where a limit is high, the reason stands beside it.
+#: begin anywhere touch a sector more than their length needs; where a limit is high, the reason is beside it.
 TRAFFIC = {
     "fprop_n1c1h128w256k1r3s3p1_nchw_f32": (1.25, 1.0, 1.0),
     "fprop_n1c1h128w256k1r15s15p7_nchw_f32": (1.05, 1.0, 1.0),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
@@ -101,4 +102,5 @@ def summary(verdicts: list[Verdict], strict: bool) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that copies and processes go too
     sys.exit(main())

@@ -71,9 +71,9 @@ def _run() -> tuple[int, int]:
                 raise Failed(f"{short(case)}: {first_line(str(error).removeprefix(f'{case}: '))}") from error
 
     check(found[:FIRST])
-    tests = _pytest("unit", UNIT_TESTS, found)
+    tests = _pytest("unit", UNIT_TESTS, found) + _pytest("emulator", EMULATOR_TESTS, found)
     check(found[FIRST:])
-    return len(found), tests + _pytest("emulator", EMULATOR_TESTS, found)
+    return len(found), tests
 
 
 def _kernels() -> tuple[Any, ...]:

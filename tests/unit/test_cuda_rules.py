@@ -26,7 +26,9 @@ class TestFile:
         assert path.name == "shared.cuh" or "__shared__" not in code_of(path)
 
     def test_nothing_knows_where_it_runs(self, path):
-        assert not re.search(r"emulat|simulat|__CUDACC__|_GNUC_", path.read_text(encoding="utf-8"), re.IGNORECASE)
+        assert not re.search(
+            r"emulat|simulat|__CUDACC__|_GNUC_", path.read_text(encoding="utf-8"), re.IGNORECASE
+        )
 
     def test_includes_are_rooted(self, path):
         for include in re.findall(r"#\s*include\s+(\S+)", code_of(path)):
