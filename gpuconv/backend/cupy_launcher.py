@@ -72,6 +72,7 @@ class CupyLauncher:
         self._devices: dict[int, Device] = {}
         self._modules: dict[tuple[bytes, int], Any] = {}
         self._functions: dict[tuple[bytes, int, str], _Loaded] = {}
+        self._captured: list[Any] = []
 
     def device(self, index: int) -> Device:
         """Facts of a device; asked once."""
@@ -111,15 +112,25 @@ class CupyLauncher:
     def empty(self, shape: tuple[int, ...], dtype: str, device: Device) -> Any:
         """Memory from CuPy's pool."""
         with self._cupy.cuda.Device(device.index):
-            return self._cupy.empty(shape, _bfloat16() if dtype == "bf16" else np.dtype(_DTYPES[dtype]))
+            made = self._cupy.empty(shape, _bfloat16() if dtype == "bf16" else np.dtype(_DTYPES[dtype]))
+            return self._kept(made)
 
     def contiguous(self, array: Any) -> Any:
         """The array itself if it is contiguous, else a contiguous copy."""
         if array.flags.c_contiguous:
             return array
         with array.device:
-            copied = self._cupy.ascontiguousarray(_copyable(array))
+            copied = self._kept(self._cupy.ascontiguousarray(_copyable(array)))
         return copied.view(array.dtype)
+
+    def _kept(self, array: Any) -> Any:
+        """New memory, for the life of the process if a graph is being captured.
+
+        The graph writes to it each time it is launched; back in the pool it would serve other arrays as well.
+        """
+        if self._cupy.cuda.get_current_stream().is_capturing():
+            self._captured.append(array)
+        return array
 
     def copy(self, source: Any, target: Any) -> None:
         """Write a contiguous array into one of the same shape and any strides."""

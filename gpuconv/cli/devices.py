@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuconv.backend import detect
+from gpuconv.cli.output import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def choose(problems: Iterable[Any]) -> Place:
                 dispatch.plan_for(problem, here)
             wait = cupy.cuda.Device(0).synchronize
             return Place(here, f"cuda ({found.names[0]})", cupy.asarray, cupy.asnumpy, wait)
-        except UnsupportedProblem:
-            why = f"no kernel of this version runs this on {found.names[0]}"
+        except UnsupportedProblem as error:
+            why = one_line(error)
     cpu = device.cpu()
     return Place(cpu, str(cpu), lambda array: array, lambda array: array, lambda: None, why)

@@ -7,6 +7,7 @@ with ``@``, what it is at and how it ended; see `tests.mutation.workshop`.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ FIRST = 40
 CASE_SECONDS, TEST_SECONDS = 120, 600
 UNIT_TESTS = ("test_cuda_params.py", "test_cuda_src.py", "test_direct*.py", "test_correlation*.py")
 EMULATOR_TESTS = ("test_direct*.py", "test_split*.py", "test_elements*.py")
+_CONFIG = re.compile(r" \w+\(\w+=\d+(?:,\w+=\d+)*(?:\)|$)")
 
 
 def say(kind: str, text: str) -> None:
@@ -86,7 +88,7 @@ def _kernels() -> tuple[Any, ...]:
 
 
 def short(case: Any) -> str:
-    """A case by its problem and what of the config is not the default."""
+    """A case by its problem and its arrays' place."""
     return f"{case.problem} offset {case.offset}"
 
 
@@ -97,7 +99,8 @@ def first_line(error: BaseException | str) -> str:
         if ": error:" in line or "static assertion failed" in line:  # g++ begins with where it is
             return line[line.find("error:") :] if "error:" in line else line
     differs = [line for line in lines if line.startswith(("Mismatched elements", "nan location"))]
-    return " ".join([*lines[:1], *differs])[:200] or type(error).__name__
+    # a case's config is long, and its problem says enough
+    return _CONFIG.sub("", " ".join([*lines[:1], *differs]))[:200] or type(error).__name__
 
 
 def _does_not_compile(error: BaseException) -> bool:

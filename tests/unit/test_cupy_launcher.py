@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -51,7 +53,7 @@ class FakeCupy(types.ModuleType):
     def __init__(self):
         super().__init__("cupy")
         FakeCupy.now = self
-        self.calls, self.fail, self.current = [], {}, 0
+        self.calls, self.fail, self.current, self.capturing = [], {}, 0, False
         fake = self
 
         def did(name, *args):
@@ -98,7 +100,14 @@ class FakeCupy(types.ModuleType):
             getDeviceProperties=lambda index: did("properties", index) or FACTS,
         )
         function = types.SimpleNamespace(Module=Module)
-        self.cuda = types.SimpleNamespace(Device=Device, driver=driver, runtime=runtime, function=function)
+        stream = types.SimpleNamespace(is_capturing=lambda: fake.capturing)
+        self.cuda = types.SimpleNamespace(
+            Device=Device,
+            driver=driver,
+            runtime=runtime,
+            function=function,
+            get_current_stream=lambda: stream,
+        )
         self.ndarray = Array
         self.did = did
 
@@ -325,6 +334,18 @@ def test_copies(cupy, own, name):
     assert target.tobytes() == values.tobytes()
 
 
+def test_memory_of_a_captured_graph_is_never_given_back(cupy, own):
+    gone = weakref.ref(own.empty((3,), "f32", own.device(0)))
+    assert gone() is None
+    cupy.capturing = True
+    kept = weakref.ref(own.empty((3,), "f32", own.device(0)))
+    copied = weakref.ref(own.contiguous(np.zeros((3, 4)).T.view(Array)).base)
+    cupy.capturing = False
+    gc.collect()
+    assert kept() is not None
+    assert copied() is not None
+
+
 def test_launches_are_logged_when_asked(monkeypatch, capsys, own):
     (silent,) = own.load((spec(),), own.device(0))
     silent(b"1234")
@@ -363,6 +384,8 @@ def test_cupy_has_what_is_used(need):
         (runtime, "CUDARuntimeError getDevice getDeviceProperties"),
         (function.Module, "load get_function"),
         (cupy, "ndarray from_dlpack asarray empty ascontiguousarray"),
+        (cupy.cuda, "get_current_stream"),
+        (cupy.cuda.Stream, "is_capturing"),
     ):
         for name in names.split():
             assert hasattr(owner, name), name
