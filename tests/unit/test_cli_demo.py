@@ -281,9 +281,10 @@ def test_cuda_that_cannot_be_used(monkeypatch, image, tmp_path, text, reason):
     result = run("demo", "-o", tmp_path / "out", "--image", image, "--json")
     assert result.exit_code == 0
     (line,) = result.stderr.splitlines()
-        assert line.startswith(f"gpuconv: computing on the CPU: {reason}")
+    assert line.startswith(f"gpuconv: computing on the CPU: {reason}")
     (found,) = results(result, "demo")
-    assert (found["device"], found["why_cpu"]) == (str(device.cpu()), reason)
+    assert found["device"] == str(device.cpu())
+    assert found["why_cpu"].startswith(reason)
     assert (reason if text != WORKING else "cuda:0  Made-up 9000") in run("env").stdout
 
 
