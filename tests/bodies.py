@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gpuconv.kernels.cuda.base import CudaKernel
+from gpuconv.layout import common_view
 from gpuconv.problem import ConvProblem
 from gpuconv.validate import tolerance
 
@@ -25,6 +26,19 @@ LONG = (
     "dgrad_n1c1h3w3k20000r3s3p1_nhwc_f32",
     "wgrad_n8c4h60w60k4r3s3p1g4_nhwc_f32",
     "wgrad_n16c1h60w60k1r3s3_nchw_bf16",
+)
+#: Sums of every length about the limit of a plain running sum, and of several levels.
+STUBBORN = (
+    *(f"fprop_n1c{depth}h1w4k3r1s1_nchw_f32" for depth in (20, 28, 29, 32, 64, 128, 256, 1000)),
+    "fprop_n1c14h3w5k2r3s3_nchw_f32",
+    "fprop_n1c1h12w12k1r11s11_nchw_f32",
+    "fprop_n1c2h8w9k2r7s7g2_nhwc_f32",
+    "fprop_n1c1h3w40k1r1s32_nchw_f32",
+    "fprop_n1c64h3w4k5r3s3_nhwc_f64",
+    "fprop_n1c1h34w40k1r31s31_nchw_f32",
+    "dgrad_n1c3h4w5k40r3s3p1_nchw_f32",
+    "wgrad_n2c2h9w10k3r3s3_nchw_f32",
+    "wgrad_n1c1h40w41k1r2s2_nhwc_f32",
 )
 #: Geometries whose padding, tails or classes could let a NaN escape.
 POISONED = (
@@ -77,6 +91,25 @@ def check_long_sum(case: Case, machine: Machine) -> None:
         }
         verdict = tolerance.judge(p, run(case, machine, {**given, "bias": None, "residual": None}), **given)
         assert verdict.ok, f"{case}: {verdict}"
+
+
+def check_stubborn_sum(case: Case, machine: Machine) -> None:
+    """The worst data for a running sum: after a first large product, every one is just rounded away."""
+    p = case.problem
+    small = 0.499 * (2.0**-23 if p.dtype == "f32" else 2.0**-52)
+    given = {"a": np.ones(p.operand_shapes[0], NUMPY[p.dtype])}
+    b = np.full(p.operand_shapes[1], small, NUMPY[p.dtype])
+    # the first product of every sum in the order of memory
+    common = common_view(b, p.layout if p.op == "wgrad" else p.weights)
+    if p.op == "wgrad":
+        common[0, :, 0, 0] = 1
+    elif p.op == "dgrad":
+        common[:: p.K // p.groups, :, -1, -1] = 1
+    else:
+        common[:, 0, 0, 0] = 1
+    given["b"] = b
+    verdict = tolerance.judge(p, run(case, machine, {**given, "bias": None, "residual": None}), **given)
+    assert verdict.ok, f"{case}: {verdict}"
 
 
 def check_epilogue(kernel: CudaKernel[Any], machine: Machine) -> None:

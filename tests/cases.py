@@ -1,60 +1,31 @@
 """What every CUDA kernel must get right, wherever it runs: cases, and the one body that judges them.
 
-A case is a problem, a config and the way its arrays lie. Cases come from an all-pairs design: every value of
-one factor meets every value of any other at least once; GPUCONV_FULL=1 takes all of the most telling ones.
+A case is a problem, a config and the way its arrays lie. `tests.design` chooses them; ``data/cases.txt`` lists
+what it chose, for machines that have little more than NumPy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
-from itertools import product
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, cast
 
 import numpy as np
-from allpairspy import AllPairs
 
 from gpuconv.backend.device import Device
 from gpuconv.config import Config
+from gpuconv.kernels import registry
 from gpuconv.kernels.cuda.base import CudaKernel
-from gpuconv.problem import OPS, ConvProblem
+from gpuconv.problem import ConvProblem
 from gpuconv.validate import reference, tolerance
 
-from .conftest import FULL
-from .problems import NAMED, NUMPY, operands
+from .problems import NUMPY, operands
 
-#: Geometries of `NAMED` without layout and dtype, and some that only tiles find awkward.
-GEOMETRIES = (
-    *dict.fromkeys(text.split("_")[1] for text in NAMED.values()),
-    "n1c1h37w70k1r3s3p1",
-    "n1c1h9w40k1r1s33p0x16",
-    "n1c2h40w9k1r35s2p17x0",
-    "n1c1h34w33k1r17s17p8",
-    "n2c3h8w9k33r2s3p1",
-    "n1c33h5w6k3r3s3p1",
-    "n1c2h11w300k2r3s3p1",
-    "n5c3h3w3k4r3s3p1",
-    "n1c70h5w5k70r3s3p1g70",
-    "n1c32h6w7k32r3s3p1g8",
-    "n1c4h9w9k6r3s3p0+3x2+0d2",
-    "n1c3h50w7k2r2s2u40x3p3",
-    "n1c2h60w5k3r2s2p2d50x2",
-    "n1c4h12w12k4r4s4u3x2p2d2x3",
-    "n9c1h4w4k1r2s2p1",
-    "n1c16h16w16k8r3s3p1",
-)
-WEIGHTS = (
-    ("nchw", "oihw"), ("nhwc", "hwio"), ("nhwc", "ohwi"),
-    ("nchw", "hwio"), ("nhwc", "oihw"), ("nchw", "ohwi"),
-)  # fmt: skip
-EPILOGUES = ("", "+bias", "+res", "+relu", "+bias+res+relu")
-#: Which of a problem's configs: 0 is the default, then evenly from all.
-CONFIGS = range(12)
-#: Elements that arrays begin after an aligned address.
-OFFSETS = (0, 1, 2, 3, 4)
-
+#: One case a line: problem | kernel | config | offset.
+LIST = Path(__file__).parent / "data" / "cases.txt"
+#: Wrong elements that a mismatch tells of.
+_TOLD = 8
 
 @dataclass(frozen=True)
 class Case:
@@ -67,6 +38,34 @@ class Case:
 
     def __str__(self) -> str:
         return f"{self.problem} {self.kernel.name}({self.config}) offset {self.offset}"
+
+    @property
+    def line(self) -> str:
+        """The case as one line of a list."""
+        return f"{self.problem} | {self.kernel.name} | {self.config} | {self.offset}"
+
+    @classmethod
+    def parse(cls, line: str) -> Case:
+        """Read what `line` gives."""
+        problem, name, config, offset = line.split(" | ")
+        kernel = registry.by_name(name)
+        if not isinstance(kernel, CudaKernel):
+            raise ValueError(f"a case's kernel runs on CUDA devices, got {name}")
+        return cls(ConvProblem.parse(problem), kernel, kernel.config_type.parse(config), int(offset))
+
+
+class Mismatch(AssertionError):
+    """A result that is not what it should be.
+
+    Attributes
+    ----------
+    details : dict
+        What was computed from which operands, and the first wrong elements: enough to become a test.
+    """
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details
 
 
 class Machine(Protocol):
@@ -85,47 +84,6 @@ class Machine(Protocol):
 
     def get(self, array: Any) -> Any:
         """Copy back."""
-
-
-def cases(kernels: tuple[CudaKernel[Any], ...], device: Device) -> list[Case]:
-    """The all-pairs design; under GPUCONV_FULL every geometry, direction, layout and dtype."""
-    found: dict[Case, None] = {}
-    for kernel, *row in _rows(kernels):
-        problem = _problem(*row[:5])
-        case = _case(problem, kernel, row[5], row[6], device)
-        if case is not None:
-            found[case] = None
-    return list(found)
-
-
-def _rows(kernels: tuple[CudaKernel[Any], ...]) -> Iterator[tuple[Any, ...]]:
-    factors = [kernels, GEOMETRIES, OPS, WEIGHTS, tuple(NUMPY), EPILOGUES, CONFIGS, OFFSETS]
-    if not FULL:
-        yield from map(tuple, AllPairs(factors, filter_func=_possible))
-        return
-    for number, row in enumerate(product(*factors[:5])):
-        for config in CONFIGS:
-            at = number + config
-            yield (*row, EPILOGUES[at % len(EPILOGUES)] if row[2] != "wgrad" else "", config, OFFSETS[at % 5])
-
-
-def _possible(row: list[Any]) -> bool:
-    return not (len(row) > 5 and row[2] == "wgrad" and row[5])
-
-
-@cache
-def _problem(geometry: str, op: str, orders: tuple[str, str], dtype: str, epilogue: str) -> ConvProblem:
-    layout, weights = orders
-    return ConvProblem.parse(f"{op}_{geometry}_{layout}-{weights}_{dtype}{epilogue}")
-
-
-def _case(p: ConvProblem, kernel: CudaKernel[Any], which: int, offset: int, device: Device) -> Case | None:
-    if kernel.check(p, device) is not None:
-        return None
-    if which == 0:
-        return Case(p, kernel, kernel.default_config(p, device), offset)
-    configs = kernel.configs(p, device)
-    return Case(p, kernel, configs[which * len(configs) // len(CONFIGS)], offset)
 
 
 def run(case: Case, machine: Machine, given: dict[str, Any]) -> Any:
@@ -153,10 +111,45 @@ def check(case: Case, machines: list[Machine]) -> None:
     floats = operands(p, 2)
     first = None
     for machine in machines:
-        np.testing.assert_array_equal(run(case, machine, exact), expected, err_msg=str(case))
+        result = run(case, machine, exact)
+        try:
+            np.testing.assert_array_equal(result, expected, err_msg=str(case))
+        except AssertionError as error:
+            what = {"operands": "operands(p, 1, integers=True)"}
+            raise Mismatch(str(error), case=case.line, **what, **difference(result, expected)) from None
         result = run(case, machine, floats)
+        what = {"operands": "operands(p, 2)"}
         if first is None:
             first = result
             verdict = tolerance.judge(p, result, **floats)
-            assert verdict.ok, f"{case}: {verdict}"
-        assert result.tobytes() == first.tobytes(), f"{case}: other bits than on {machines[0]}"
+            if not verdict.ok:
+                whole = cast(Any, reference.evaluate(p, **floats))
+                found = difference(result, np.maximum(whole, 0) if p.relu else whole, only=verdict.worst)
+                raise Mismatch(f"{case}: {verdict}", case=case.line, **what, **found)
+        if result.tobytes() != first.tobytes():
+            found = difference(result, first)
+            message = f"{case}: other bits than on {machines[0]}"
+            raise Mismatch(message, case=case.line, **what, **found)
+
+
+def difference(got: Any, expected: Any, only: tuple[int, ...] | None = None) -> dict[str, Any]:
+    """Where two arrays differ, and by what; of many places the first few, or the one named."""
+    if only is None:
+        # NaN is what it should be where NaN should be
+        wrong = (got != expected) & ~(np.isnan(got) & np.isnan(expected))
+        places = [tuple(map(int, at)) for at in np.argwhere(wrong)]
+    else:
+        places = [only]
+    some = places[:_TOLD]
+    return {
+        "shape": list(got.shape),
+        "wrong": len(places),
+        "at": [list(at) for at in some],
+        "got": [float(got[at]).hex() for at in some],
+        "expected": [float(expected[at]).hex() for at in some],
+    }
+
+
+def listed() -> list[Case]:
+    """The cases in `LIST`."""
+    return [Case.parse(line) for line in LIST.read_text(encoding="utf-8").splitlines()]

@@ -26,7 +26,8 @@ using Sum = Accumulator<Element>;
 }  // namespace
 }  // namespace gpuconv
 
-extern "C" __global__ void __launch_bounds__(BLOCK_THREADS) split_sum(const __grid_constant__ gpuconv::SplitSumParams params) {
+extern "C" __global__ void __launch_bounds__(BLOCK_THREADS)
+    split_sum(const __grid_constant__ gpuconv::SplitSumParams params) {
   using namespace gpuconv;
   const unsigned element = blockIdx.x * BLOCK_THREADS + threadIdx.x;
   if (element >= static_cast<unsigned>(params.elements)) return;

@@ -100,11 +100,10 @@ class CupyLauncher:
         view = self._cupy.from_dlpack if hasattr(array, "__dlpack__") else self._cupy.asarray
         try:
             found = view(array)
+        except self._errors as error:  # the driver's: nothing is wrong with the argument
+            raise _translated(error, f"CuPy cannot view a {type(array).__qualname__}") from error
         except (BufferError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-            what = f"CuPy cannot take a {type(array).__qualname__}"
-            if getattr(error, "status", None) in _FATAL:
-                raise _translated(error, what) from error
-            raise TypeError(f"{what}: {error}") from None
+            raise TypeError(f"CuPy cannot take a {type(array).__qualname__}: {error}") from None
         if not found.dtype.isnative:
             raise TypeError(f"CUDA arrays must be in this machine's byte order, got {found.dtype.str}")
         return found

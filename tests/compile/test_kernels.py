@@ -9,36 +9,20 @@ from functools import cache
 import pytest
 
 from gpuconv.backend import detect, jit, source
-from gpuconv.backend.device import Device
 from gpuconv.backend.launch import Binary, KernelSpec
 from gpuconv.backend.nvrtc import Resources
 from gpuconv.kernels.cuda.direct import CudaDirect
-from tests import cases
+from tests import design
+from tests.compile.cards import CARDS, assigned, card
 
-KILOBYTE = 1024
-#: Compute capability and the most shared memory that a block can ask for, from CUDA's programming guide.
-CARDS = {
-    (7, 5): 64 * KILOBYTE,
-    (8, 0): 163 * KILOBYTE,
-    (8, 6): 99 * KILOBYTE,
-    (8, 9): 99 * KILOBYTE,
-    (9, 0): 227 * KILOBYTE,
-    (10, 0): 227 * KILOBYTE,
-    (12, 0): 99 * KILOBYTE,
-}
 REGISTERS_OF_AN_SM = 65536
 KERNELS = (CudaDirect(),)
-
-
-def card(capability: tuple[int, int]) -> Device:
-    return Device("cuda", "a card", capability=capability, sms=80, smem_block=CARDS[capability])
 
 
 def specs() -> list[KernelSpec]:
     """The cases' launches, each for one architecture in turn; what one cannot do, its default config does."""
     found: dict[Binary, KernelSpec] = {}
-    for number, case in enumerate(cases.cases(KERNELS, card((9, 0)))):
-        device = card(tuple(CARDS)[number % len(CARDS)])
+    for case, device in assigned(design.cases(KERNELS, card((9, 0)))):
         config = case.config
         if case.kernel.check_config(case.problem, config, device) is not None:
             config = case.kernel.default_config(case.problem, device)

@@ -19,7 +19,8 @@ from gpuconv.problem import OPS, ConvProblem
 from gpuconv.validate import reference, tolerance
 
 from ..conftest import FULL
-from ..problems import DISGUISES, NAMED, NUMPY, disguise, operands, problems, public_call, reach, with_op
+from ..problems import DISGUISES, NAMED, NUMPY, disguise, operands, public_call, reach, with_op
+from ..strategies import problems
 
 MANY = 20_000 if FULL else 1_500
 SOME = 4_000 if FULL else 300

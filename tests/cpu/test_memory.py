@@ -14,7 +14,8 @@ from gpuconv.dispatch import plan_for
 from gpuconv.problem import ITEMSIZE, OPS, ConvProblem
 from gpuconv.validate import tolerance
 
-from ..problems import NAMED, NUMPY, operands, problems, public_call, with_op
+from ..problems import NAMED, NUMPY, operands, public_call, with_op
+from ..strategies import problems
 
 #: Python's own small objects, and NumPy's buffers of 8,192 elements an operand in each thread.
 SLACK = 256 * 1024

@@ -14,7 +14,8 @@ from gpuconv.layout import FROM_COMMON, common_view
 from gpuconv.problem import OPS
 from gpuconv.validate import tolerance
 
-from ..problems import operands, problems, public_call
+from ..problems import operands, public_call
+from ..strategies import problems
 
 
 @pytest.fixture(scope="module")

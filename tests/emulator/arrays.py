@@ -5,19 +5,20 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from tests.emulator import native
+from tests.problems import bfloat16
 
 #: Names the product uses for dtypes.
 DTYPES = {
     "f16": np.dtype(np.float16),
-    "bf16": np.dtype(ml_dtypes.bfloat16),
     "f32": np.dtype(np.float32),
     "f64": np.dtype(np.float64),
     "u8": np.dtype(np.uint8),
 }
+if bfloat16 is not None:
+    DTYPES["bf16"] = np.dtype(bfloat16)
 DLPACK_CUDA = 2
 
 

@@ -12,7 +12,7 @@ from gpuconv.kernels.cuda.direct import CudaDirect
 from gpuconv.kernels.cuda.params import DirectParams
 from gpuconv.problem import ConvProblem
 from tests import bodies
-from tests.cases import Case, run
+from tests.cases import Case, check, run
 from tests.emulator import sanitize
 from tests.emulator.launcher import SCHEDULES, emulated_device
 from tests.emulator.machine import EmulatedMachine
@@ -46,6 +46,26 @@ def test_long_sums_of_one_sign_stay_within_the_bound(machine, text):
 @pytest.mark.parametrize("text", bodies.LONG)
 def test_long_sums_in_one_block_stay_within_the_bound(machine, text):
     bodies.check_long_sum(bodies.default_case(text, KERNEL, machine, splits=1), machine)
+
+
+@pytest.mark.parametrize("text", bodies.STUBBORN)
+def test_no_data_breaks_the_bound(machine, text):
+    bodies.check_stubborn_sum(bodies.default_case(text, KERNEL, machine), machine)
+    bodies.check_stubborn_sum(bodies.default_case(text, KERNEL, machine, splits=1), machine)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dgrad_n1c1h3w3k1r3s3u2147483647_nchw_f32",
+        "dgrad_n1c1h5w5k1r1s1u2147483646d2147483647_nchw_f32",
+        "fprop_n1c1h5w5k1r2s2u1000000000_nhwc_f32",
+        "wgrad_n1c2h4w4k3r1s1u2147483647d2147483647_nchw_f16",
+    ],
+)
+def test_strides_that_dwarf_the_image(machine, text):
+    p = ConvProblem.parse(text)
+    check(Case(p, KERNEL, KERNEL.default_config(p, machine.device)), [machine])
 
 
 def test_epilogue(machine):

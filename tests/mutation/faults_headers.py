@@ -75,18 +75,6 @@ COPIES = (
         "sizeof(Element));",
         "the border holds the array's first element",
     ),
-    _copy(
-        "store-misaligned",
-        "return axis == kUnit || Shape::stride(axis) % kVector == 0;",
-        "return true;",
-        "a vector store wherever the tile's strides lead",
-    ),
-    _copy(
-        "store-too-wide",
-        "!kTogether ? 1 : kVector * sizeof(Stored) <= 16 ? kVector : 16 / sizeof(Stored);",
-        "!kTogether ? 1 : kVector;",
-        "eight halves are stored as 32 bytes at once",
-    ),
     _copy("last-load-lost", "load < kLoads;", "load < kLoads - 1;", "the tile's last cells are not filled"),
     _copy("unit-not-scaled", "rest % kUnits * kVector", "rest % kUnits", "vectors overlap"),
     _copy(
@@ -124,8 +112,8 @@ AXES = (
     ),
     _axis(
         "class-without-tail",
-        "(axis.out_size - a + axis.classes - 1) / axis.classes",
-        "axis.out_size / axis.classes",
+        "(axis.out_size - 1 - a) / axis.classes + 1;",
+        "axis.out_size / axis.classes;",
         "the last outputs of early classes are lost",
     ),
     _axis(

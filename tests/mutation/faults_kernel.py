@@ -185,15 +185,21 @@ SUMS = (
     ),
     _direct(
         "flushed-at-every-row",
-        "      rows_summed = 0;\n      for_each",
-        "      for_each",
+        "      rows_summed = 0;\n",
+        "",
         "after the first time the total is the running sum",
     ),
     _direct(
         "flushed-twice",
-        "        total[p][k][q] += part[p][k][q];\n        part[p][k][q] = 0;",
-        "        total[p][k][q] += part[p][k][q];",
+        "total[p][k][q] += part[p][k][q];\n          part[p][k][q] = 0;",
+        "total[p][k][q] += part[p][k][q];",
         "a part joins the total again and again",
+    ),
+    _direct(
+        "never-flushed-in-filter",
+        "(r + 1) % FLUSH_ROWS == 0) flush(p);",
+        "r < 0) flush(p);",
+        "a large filter's rows are one running sum, with its error",
     ),
     _direct(
         "flush-forgets",

@@ -110,14 +110,14 @@ STORES = (
     ),
     _direct(
         "class-rows-adjacent",
-        "(block.rows.first + i * block.rows.step)",
-        "(block.rows.first + i)",
+        "static_cast<long long>(i) * block.rows.step)",
+        "static_cast<long long>(i))",
         "rows of a class lie side by side",
     ),
     _direct(
         "class-columns-of-rows",
-        "j * block.columns.step)",
-        "j * block.rows.step)",
+        "static_cast<long long>(j) * block.columns.step)",
+        "static_cast<long long>(j) * block.rows.step)",
         "rows' stride taken for columns'",
     ),
     _direct(

@@ -18,7 +18,8 @@ FIRST = 40
 #: Seconds after which one case, or one test, is taken for hung; most are done in one.
 CASE_SECONDS, TEST_SECONDS = 120, 600
 UNIT_TESTS = ("test_cuda_params.py", "test_cuda_src.py", "test_direct*.py", "test_correlation*.py")
-EMULATOR_TESTS = ("test_direct*.py", "test_split*.py", "test_elements*.py")
+#: In this order; `test_direct.py` ends with sanitizers, which take longest.
+EMULATOR_TESTS = ("test_direct_*.py", "test_split*.py", "test_elements*.py", "test_direct.py")
 _CONFIG = re.compile(r" \w+\(\w+=\d+(?:,\w+=\d+)*(?:\)|$)")
 
 
@@ -51,7 +52,7 @@ def main() -> None:
 def _run() -> tuple[int, int]:
     say("try", f"{CASE_SECONDS} the design of the cases")
     import gpuconv
-    from tests import cases
+    from tests import cases, design
     from tests.emulator.launcher import SCHEDULES
     from tests.emulator.machine import EmulatedMachine
     from tests.mutation.order import telling_first
@@ -60,7 +61,7 @@ def _run() -> tuple[int, int]:
         say("broken", f"the copy is not what runs, but {gpuconv.__file__}")
         sys.exit()
     machines: list[Any] = [EmulatedMachine(schedule) for schedule in SCHEDULES]
-    found = telling_first(cases.cases(_kernels(), machines[0].device), machines[0].device)
+    found = telling_first(design.cases(_kernels(), machines[0].device), machines[0].device)
 
     def check(some: list[cases.Case]) -> None:
         for case in some:
@@ -150,7 +151,7 @@ def _pytest(folder: str, patterns: tuple[str, ...], done: list[Any]) -> int:
     """Run a folder's tests, as many as there are; how many passed."""
     import pytest
 
-    paths = sorted({path for one in patterns for path in Path("tests", folder).glob(one)})
+    paths = list(dict.fromkeys(path for one in patterns for path in sorted(Path("tests", folder).glob(one))))
     if not paths:
         return 0
     watch = _Watch(done)

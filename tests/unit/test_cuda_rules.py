@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from gpuconv.backend.device import Device
 from gpuconv.backend.source import cuda_source_folder
+from gpuconv.kernels.cuda.direct import CudaDirect
+from gpuconv.problem import OPS, ConvProblem
 
 ROOT = cuda_source_folder()
 FILES = sorted(path for path in ROOT.rglob("*") if path.suffix in (".cu", ".cuh"))
@@ -43,9 +47,18 @@ class TestFile:
         assert max(map(len, lines)) <= 120
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.suffix == ".cu"], ids=lambda path: path.name)
-def test_every_macro_has_a_default(path):
-    """And the first of each says what it is without one: fprop."""
-    text = code_of(path)
-    for name in set(re.findall(r"#\s*ifndef\s+(\w+)", text)):
-        assert re.search(rf"#\s*ifndef {name}\s*\n\s*#\s*define {name} ", text), name
+    def test_every_macro_has_a_default(self, path):
+        text = code_of(path)
+        for name in set(re.findall(r"#\s*ifndef\s+(\w+)", text)):
+            assert re.search(rf"#\s*ifndef {name}\s*\n\s*#\s*define {name} ", text), name
+
+
+def test_every_definition_that_the_host_makes_has_a_default():
+    macros = set(re.findall(r"#\s*ifndef\s+(\w+)", "".join(map(code_of, FILES))))
+    device = Device("cuda", "a card", capability=(9, 0), sms=132, smem_block=232448)
+    for op in OPS:
+        p = ConvProblem.parse(f"{op}_n2c64h9w9k8r3s3p1_nchw_f32")
+        kernel = CudaDirect()
+        config = replace(kernel.default_config(p, device), splits=2)
+        for spec in kernel.launches(p, config, device):
+            assert {name for name, _ in spec.binary.defines} <= macros

@@ -11,7 +11,8 @@ from gpuconv.config import Config
 from gpuconv.kernels.cpu.im2col_gemm import Im2colConfig
 from gpuconv.problem import ConvProblem
 
-from ..problems import NAMED, problems
+from ..problems import NAMED
+from ..strategies import problems
 
 GOOD = [
     *NAMED.values(),

@@ -13,7 +13,8 @@ from gpuconv.layout import FROM_COMMON, common_shape, common_view
 from gpuconv.problem import ConvProblem
 from gpuconv.validate import reference, tolerance
 
-from ..problems import NAMED, operands, problems, public_call, with_op
+from ..problems import NAMED, operands, public_call, with_op
+from ..strategies import problems
 
 
 def by_hand(p, a, b):

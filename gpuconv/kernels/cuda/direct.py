@@ -31,7 +31,7 @@ class CudaDirect(CudaKernel[DirectConfig]):
     config_type = DirectConfig
 
     def check(self, p: ConvProblem, device: Device) -> Reject | None:
-        """Takes everything whose axes and channels have fewer than 2³⁰ cells each."""
+        """Takes axes and channels of fewer than 2³⁰ cells each, in fewer than 2³¹ blocks."""
         if device.kind != "cuda":
             return self.reject("runs on CUDA devices only")
         if device.capability < (7, 5):
@@ -109,6 +109,7 @@ class CudaDirect(CudaKernel[DirectConfig]):
             "CLASSES": int(p.op == "dgrad"),
             "GUARD_TAPS": int(not (form.rows.even(tiles.cfg.taps_r) and form.columns.even(tiles.cfg.taps_s))),
             "LONG_SUM": int(tiles.long_sum),
+            "FLUSH_ROWS": min(tiles.flush_rows, tiles.cfg.taps_r),
             "INTERLEAVED": int(tiles.interleaved),
             "IN_UNIT": tiles.in_unit,
             "IN_VECTOR": tiles.in_vector,

@@ -89,7 +89,10 @@ def _splits(tiles: Tiles, device: Device) -> int:
     blocks, wanted = prod(tiles.blocks), 2 * max(1, device.sms)
     if blocks >= wanted or tiles.form.out_elements >= 2**31:
         return 1
-    return max(1, min(wanted // max(1, blocks), tiles.stage_count // 2, 64))
+    splits = max(1, min(wanted // max(1, blocks), tiles.stage_count // 2, 64))
+    while splits > 1 and illegal(replace(tiles, cfg=replace(tiles.cfg, splits=splits)), device) is not None:
+        splits //= 2  # each part is one more rounding
+    return splits
 
 
 def neighbours(base: DirectConfig) -> Iterator[DirectConfig]:

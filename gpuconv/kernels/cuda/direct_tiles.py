@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isqrt, prod
+from math import isqrt, prod, sqrt
 
 from gpuconv.backend.device import Device
 from gpuconv.config import Config
 from gpuconv.kernels.cuda.correlation import Correlation, Strides
 from gpuconv.problem import ITEMSIZE, ConvProblem
 
-#: Products that a plain running sum may have: half the error of the worst case stays below the bound.
-SHORT_SUM = 128
+#: Products that a plain running sum may have: n of them err by n units at most, and so stay below the bound.
+SHORT_SUM = 28
 MOST_TAPS = 32  # of a stage, along one axis: they are unrolled along the row
 _MOST_PRODUCTS = 1024  # of a row of taps in one thread: all unrolled
 _WINDOW = 48  # columns a thread keeps in registers, at most
-_REGISTERS = 72  # for everything but sums, window and taps
+_REGISTERS = 88  # for everything but sums, window and taps
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,8 @@ class Tiles:
             if columns.classes > 1 or (cfg.taps_s == 1 and columns.stride > 1) or self.interleaved:
                 return 1
             return self._vector(self.form.in_strides, self._in_sizes, unit, 16, starts)
+        if unit == "kRow" and cfg.taps_r == 1 and self.form.rows.stride > 1:
+            return 1
         return self._vector(self.form.in_strides, self._in_sizes, unit, extent, [])
 
     @property
@@ -198,12 +200,26 @@ class Tiles:
 
     @property
     def flush_rows(self) -> int:
-        """Rows of taps of one first-level sum."""
-        return max(1, max(SHORT_SUM, isqrt(self.depth)) // self.cfg.taps_s)
+        """Rows of taps of one first-level sum: some 2√n products, where both levels together err least."""
+        return max(1, (2 * isqrt(self.depth) + 4) // self.cfg.taps_s)
+
+    @property
+    def roundings(self) -> int:
+        """Units of roundoff that the worst data can cost: of each level's sums, one after the other."""
+        cfg = self.cfg
+        if not self.long_sum:
+            return self.depth + cfg.splits - 1
+        channels = -(-self.stage_count // cfg.splits) * cfg.block_c
+        if self.flush_rows < cfg.taps_r:
+            first, second = self.flush_rows, channels * -(-cfg.taps_r // self.flush_rows)
+        else:  # whole channels, or where rows are counted one by one, a little less
+            first = -(-self.flush_rows // cfg.taps_r) * cfg.taps_r
+            second = -(-channels * cfg.taps_r // self.flush_rows)
+        return min(self.depth, first * cfg.taps_s) + min(self.depth, second) + cfg.splits
 
     @property
     def registers(self) -> int:
-        """Registers that a thread needs, roughly and at most."""
+        """Registers that a thread needs for all its values at once, roughly."""
         cfg, columns = self.cfg, self.form.columns
         window = _reach(cfg.thread_q, columns.stride, cfg.taps_s, columns.dilation) + 7
         sums = cfg.thread_p * cfg.thread_q * cfg.thread_k * (2 if self.long_sum else 1)
@@ -279,6 +295,9 @@ def illegal(tiles: Tiles, device: Device) -> str | None:
         return "a sum must have fewer than 2**31 stages"
     if cfg.splits > max(1, tiles.stage_count):
         return f"splits must be at most the {tiles.stage_count} stages of the sum, got {cfg.splits}"
+    allowed = 8 + 4 * sqrt(tiles.form.depth)
+    if tiles.roundings > allowed:
+        return f"sums must err by at most {allowed:.0f} roundings, this config makes {tiles.roundings}"
     if cfg.splits > 1 and tiles.form.out_elements >= 2**31:
         return f"splits must be 1 for results of 2**31 elements and more, got {cfg.splits}"
     if prod(tiles.blocks) * cfg.splits >= 2**31:

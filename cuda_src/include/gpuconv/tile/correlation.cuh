@@ -24,7 +24,7 @@ __device__ __forceinline__ Span span_of(const Axis& axis) {
 }
 
 __device__ __forceinline__ Span span_of_class(const Axis& axis, int a) {
-  int count = (axis.out_size - a + axis.classes - 1) / axis.classes;
+  int count = (axis.out_size - 1 - a) / axis.classes + 1;
   long long shifted = static_cast<long long>(a) + axis.pad;
   if (shifted % axis.common != 0) return {a, axis.classes, count, 0, 0, 0, 0};
   int r0 = static_cast<int>(shifted / axis.common % axis.period * axis.inverse % axis.period);

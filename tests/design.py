@@ -1,0 +1,111 @@
+"""Which cases there are.
+
+They come from an all-pairs design: every value of one factor meets every value of any other at least once;
+GPUCONV_FULL=1 takes all of the most telling ones. ``python -m tests.design`` writes the list that machines
+without this design's tools read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from itertools import product
+from typing import Any
+
+from allpairspy import AllPairs
+
+from gpuconv.backend.device import Device
+from gpuconv.kernels import registry
+from gpuconv.kernels.cuda.base import CudaKernel
+from gpuconv.problem import OPS, ConvProblem
+
+from .cases import LIST, Case
+from .conftest import FULL
+from .emulator.launcher import emulated_device
+from .problems import NAMED, NUMPY
+
+#: Geometries of `NAMED` without layout and dtype, and some that only tiles find awkward.
+GEOMETRIES = (
+    *dict.fromkeys(text.split("_")[1] for text in NAMED.values()),
+    "n1c1h37w70k1r3s3p1",
+    "n1c1h9w40k1r1s33p0x16",
+    "n1c2h40w9k1r35s2p17x0",
+    "n1c1h34w33k1r17s17p8",
+    "n2c3h8w9k33r2s3p1",
+    "n1c33h5w6k3r3s3p1",
+    "n1c2h11w300k2r3s3p1",
+    "n5c3h3w3k4r3s3p1",
+    "n1c70h5w5k70r3s3p1g70",
+    "n1c32h6w7k32r3s3p1g8",
+    "n1c4h9w9k6r3s3p0+3x2+0d2",
+    "n1c3h50w7k2r2s2u40x3p3",
+    "n1c2h60w5k3r2s2p2d50x2",
+    "n1c4h12w12k4r4s4u3x2p2d2x3",
+    "n9c1h4w4k1r2s2p1",
+    "n1c16h16w16k8r3s3p1",
+    "n1c4h64w1k4r1s1u2x1",
+    "n2c4h64w1k4r4s1d2x1",
+    "n2c1h1w60k3r1s4u1x3",
+)
+WEIGHTS = (
+    ("nchw", "oihw"), ("nhwc", "hwio"), ("nhwc", "ohwi"),
+    ("nchw", "hwio"), ("nhwc", "oihw"), ("nchw", "ohwi"),
+)  # fmt: skip
+EPILOGUES = ("", "+bias", "+res", "+relu", "+bias+res+relu")
+#: Which of a problem's configs: 0 is the default, then evenly from all.
+CONFIGS = range(12)
+#: Elements that arrays begin after an aligned address.
+OFFSETS = (0, 1, 2, 3, 4)
+
+
+def cases(kernels: tuple[CudaKernel[Any], ...], device: Device) -> list[Case]:
+    """The all-pairs design; under GPUCONV_FULL every geometry, direction, layout and dtype."""
+    found: dict[Case, None] = {}
+    for kernel, *row in _rows(kernels):
+        problem = _problem(*row[:5])
+        case = _case(problem, kernel, row[5], row[6], device)
+        if case is not None:
+            found[case] = None
+    return list(found)
+
+
+def _rows(kernels: tuple[CudaKernel[Any], ...]) -> Iterator[tuple[Any, ...]]:
+    factors = [kernels, GEOMETRIES, OPS, WEIGHTS, tuple(NUMPY), EPILOGUES, CONFIGS, OFFSETS]
+    if not FULL:
+        yield from map(tuple, AllPairs(factors, filter_func=_possible))
+        return
+    for number, row in enumerate(product(*factors[:5])):
+        for config in CONFIGS:
+            at = number + config
+            yield (*row, EPILOGUES[at % len(EPILOGUES)] if row[2] != "wgrad" else "", config, OFFSETS[at % 5])
+
+
+def _possible(row: list[Any]) -> bool:
+    return not (len(row) > 5 and row[2] == "wgrad" and row[5])
+
+
+@cache
+def _problem(geometry: str, op: str, orders: tuple[str, str], dtype: str, epilogue: str) -> ConvProblem:
+    layout, weights = orders
+    return ConvProblem.parse(f"{op}_{geometry}_{layout}-{weights}_{dtype}{epilogue}")
+
+
+def _case(p: ConvProblem, kernel: CudaKernel[Any], which: int, offset: int, device: Device) -> Case | None:
+    if kernel.check(p, device) is not None:
+        return None
+    if which == 0:
+        return Case(p, kernel, kernel.default_config(p, device), offset)
+    configs = kernel.configs(p, device)
+    return Case(p, kernel, configs[which * len(configs) // len(CONFIGS)], offset)
+
+
+def listed_text() -> str:
+    """What `LIST` must hold: every CUDA kernel's cases on a device like the emulator's."""
+    kernels = tuple(kernel for kernel in registry.kernels() if isinstance(kernel, CudaKernel))
+    return "".join(f"{case.line}\n" for case in cases(kernels, emulated_device()))
+
+
+if __name__ == "__main__":
+    if FULL:
+        raise SystemExit("GPUCONV_FULL is set: the list is of the quick design")
+    LIST.write_text(listed_text(), encoding="utf-8")
