@@ -1,1 +1,1 @@
-"""Benchmarks: what a call costs and how that compares, on real layers."""
+"""Benchmarks under pytest: real layers, what a call costs, and what importing costs."""

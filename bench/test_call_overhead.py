@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import asdict
 
-from bench.baseline import TorchBaseline
-from bench.measure import measure
-from bench.report import Report
+import pytest
+
+from bench.conftest import Session, replay
 from gpuconv.problem import ConvProblem
+from gpuconv.report.records import Record
 
 TINY = "fprop_n1c1h8w8k1r3s3_nchw_f32"
 
 
-def test_call_overhead(benchmark: Any, baseline: TorchBaseline | None, report: Report, turns: int) -> None:
+@pytest.mark.benchmark(timer=replay)
+def test_call_overhead(measured: Callable[..., Record], session: Session) -> None:
     """Arguments known from an earlier call, as inside a loop."""
-    record = measure(benchmark, ConvProblem.parse(TINY), baseline, turns)
-    benchmark.extra_info.update(record)
-    if "us" in record:
-        report.call_overhead = record
-    assert record["error_over_bound"] <= 1
+    record = measured(ConvProblem.parse(TINY))
+    if record.us is not None:
+        session.extras["call_overhead"] = asdict(record)

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 import gpuconv
-from bench.report import Report
+from bench.conftest import Session
 
 #: Run after ``import numpy``, so that the clock sees only what comes on top.
 IMPORTS = {"package": "import gpuconv", "conv2d": "from gpuconv import conv2d"}
@@ -18,7 +18,7 @@ UNWANTED = ("cupy", "click", "PIL", "rich", "torch", "ml_dtypes")
 ROUNDS = 15
 
 
-def test_import_time(benchmark: Any, report: Report) -> None:
+def test_import_time(benchmark: Any, session: Session) -> None:
     """Both imports take turns; any time passes, an unwanted package does not."""
     loaded = _python(f"import sys, gpuconv; gpuconv.conv2d; print(*sys.modules.keys() & {set(UNWANTED)!r})")
     assert loaded == ""
@@ -37,7 +37,9 @@ def test_import_time(benchmark: Any, report: Report) -> None:
     benchmark.extra_info["seconds_beyond_numpy"] = {
         name: _median_and_min(found) for name, found in beyond.items()
     }
-    report.import_seconds = {name: _median_and_min(found)["median"] for name, found in beyond.items()}
+    session.extras["import_seconds_beyond_numpy"] = {
+        name: _median_and_min(found)["median"] for name, found in beyond.items()
+    }
 
 
 def seconds(statement: str) -> tuple[float, float]:

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
-
-import threadpoolctl
 
 _lock = threading.Lock()
 _holders = 0
@@ -26,6 +25,12 @@ _saved: list[int] = []
 @cache
 def _controllers() -> tuple[Any, ...]:
     """Every BLAS loaded; found once, which takes milliseconds, when the first plan runs."""
+    try:
+        import threadpoolctl
+    except ImportError:  # every installation has it; a bare checkout on a machine made for GPUs may not
+        message = "threadpoolctl is not installed: BLAS uses its own threads, on whose number last bits depend"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return ()
     return tuple(threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers)
 
 

@@ -12,7 +12,8 @@ from gpuconv.errors import UnsupportedProblem
 from gpuconv.problem import DTYPES, ConvProblem, Shape
 
 
-def _parse(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> tuple[ConvProblem, ...]:
+def parse(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> tuple[ConvProblem, ...]:
+    """Read problems from arguments."""
     try:
         return tuple(map(ConvProblem.parse, texts))
     except ValueError as error:
@@ -20,7 +21,7 @@ def _parse(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -
 
 
 @click.command()
-@click.argument("problems", metavar="STRING...", nargs=-1, required=True, callback=_parse)
+@click.argument("problems", metavar="STRING...", nargs=-1, required=True, callback=parse)
 @output.json_option
 def problem(problems: tuple[ConvProblem, ...], as_json: bool) -> None:
     """Say what each problem costs, and which kernel runs it on the CPU.

@@ -58,6 +58,8 @@ def test_wheel_holds_what_it_should(wheel):
         "gpuconv/__init__.py",
         "gpuconv/py.typed",
         "gpuconv/data/coffee.png",
+        "gpuconv/data/shapes/conv_shapes.csv",
+        "gpuconv/data/shapes/deepbench_shapes.csv",
         "gpuconv/data/LICENSE.coffee.txt",
         "gpuconv/cli/main.py",
         "gpuconv/_cuda_src/include/gpuconv/fast_divmod.cuh",

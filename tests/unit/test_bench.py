@@ -1,178 +1,308 @@
-"""The benchmarks' own machinery: tables read whole, the choice covers every kind, results are written."""
+"""Baselines and one problem measured; then the benchmarks under pytest, as a whole."""
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import os
 import subprocess
 import sys
-from fnmatch import fnmatchcase
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from gpuconv.backend import device
-from gpuconv.problem import ConvProblem
+from gpuconv import measure
+from gpuconv.backend.device import Device, cpu
+from gpuconv.errors import LaunchRefused
+from gpuconv.measure import Operands
+from gpuconv.problem import OPS, ConvProblem
+from gpuconv.report import baselines, measured
+from gpuconv.report.baselines import Bound, agree
+from gpuconv.report.measured import measure_problem
+from gpuconv.report.records import NO_NUMBER, ResultFile
 
-pytest.importorskip("pytest_benchmark")
+from ..problems import NAMED
+from ..stand_in import DeviceArray
+from .test_measure import FakeClock
+
 ROOT = Path(__file__).parents[2]
-if not (ROOT / "bench" / "layers.py").exists():
-    pytest.skip("the benchmarks are not beside these tests", allow_module_level=True)
+PLAIN = ConvProblem.parse("fprop_n2c4h6w5k3r3s3p1_nchw_f32")
 
-HEADER = "name,N,C,H,W,K,R,S,stride,pad,dilation,groups,weight_in_network(count),source"
-GOOD = "net-01,2,4,8,9,6,3,5,2,1,1,2,1,somewhere"
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("text", ["n2c6h7w5k4r3s2u2p1g2_nhwc_f32", "n1c4h6w6k4r3s3p1g4_nchw_f64"])
+def test_the_public_call_computes_the_problem(op, text):
+    p = ConvProblem.parse(f"{op}_{text}")
+    given = measure.operands(p)
+    result = measured.public_call(p, given)()
+    assert measure.error_over_bound(p, result, given) <= 1
+    wrong = result + np.max(np.abs(result)) / 100
+    assert measure.error_over_bound(p, wrong, given) > 1
+
+
+def test_the_public_call_adds_what_is_fused():
+    p = ConvProblem.parse(NAMED["fused"])
+    given = measure.operands(p)
+    assert measure.error_over_bound(p, measured.public_call(p, given)(), given) <= 1
+    with pytest.raises(ValueError, match=r"no public function computes dgrad_.*gradients have no bias"):
+        measured.public_call(replace(p, op="dgrad"), given)
+
+
+class Other:
+    """Another library, made up: it gives what the oracle gives, times a factor."""
+
+    def __init__(self, name, seconds, clock, role="library", factor=1.0, error=None):
+        self.name, self.role, self.factor, self.error = name, role, factor, error
+        self._wait = clock.candidate(name, *(seconds if isinstance(seconds, tuple) else (seconds,)))
+
+    def bind(self, p, given):
+        if self.factor is None:
+            return None
+        result = self.factor * measure.reference.evaluate(p, given.a, given.b)
+
+        def call():
+            self._wait()
+            if self.error is not None:
+                raise self.error
+            return result
+
+        return Bound(call, lambda found: found)
 
 
 @pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(ROOT))
-    return lambda name: importlib.import_module(f"bench.{name}")
+def clock(monkeypatch):
+    """A clock on which a call of ours takes a fifth of a second."""
+    found = FakeClock(turn_seconds=0.4)
+    wait, real = found.candidate("ours", 0.2), measured.public_call
+
+    def public_call(p, given):
+        call = real(p, given)
+        return lambda: (wait(), call())[1]
+
+    monkeypatch.setattr(measured, "public_call", public_call)
+    return found
 
 
-def table(path: Path, *rows: str) -> Path:
-    path.write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8")
-    return path
+def test_a_problem_is_measured_beside_others(clock):
+    others = [Other("slow", 0.5, clock), Other("fast", 0.1, clock)]
+    found = measure_problem(PLAIN, cpu(), baselines=others, turns=3, clock=clock, commit="abc")
+    record = found.record
+    assert (record.problem, record.op, record.dtype, record.layout) == (str(PLAIN), "fprop", "f32", "nchw")
+    assert (record.family, record.kernel) == ("first-layer", "cpu_im2col_gemm")
+    assert record.us == pytest.approx(2e5)
+    assert (record.baseline, record.baseline_us) == ("fast", pytest.approx(1e5))
+    assert record.ratio == pytest.approx(0.5)
+    assert record.gflops == pytest.approx(PLAIN.flops / 0.2 / 1e9, rel=1e-5)
+    assert 0 < record.error_over_bound <= 1
+    assert (record.device, record.commit, record.date[:2]) == (cpu().name, "abc", "20")
+    assert record.floor_us is record.us_cold is record.cudnn_us is record.others is None
+    assert set(found.timings) == {"gpuconv", "slow", "fast"}
+    assert found.remarks == ()
 
 
-def test_every_row_of_the_tables_is_a_layer(module: Any) -> None:
-    layers = module("layers").read_all()
-    lines = sum(
-        len(path.read_text(encoding="utf-8").splitlines()) - 1
-        for path in (ROOT / "bench/shapes").glob("*.csv")
-    )
-    assert len(layers) == lines > 0
-    for op in ("fprop", "dgrad", "wgrad"):
-        for layer in layers:
-            p = layer.problem(op, "f16", "nhwc", batch=3)
-            assert (p.op, p.dtype, p.layout, p.weights, p.N) == (op, "f16", "nhwc", "hwio", 3)
-            assert ConvProblem.parse(str(p)) == p
+def test_cudnns_heuristic_is_told_but_not_compared_with(clock):
+    others = [
+        Other("cudnn", 0.4, clock, role="cudnn"),
+        Other("cudnn heuristic", 0.3, clock, role="cudnn_heuristic"),
+    ]
+    record = measure_problem(PLAIN, cpu(), baselines=others, turns=1, clock=clock).record
+    assert (record.cudnn_us, record.cudnn_heuristic_us) == (pytest.approx(4e5), pytest.approx(3e5))
+    assert (record.baseline, record.ratio) == ("cudnn", pytest.approx(2.0))
+    record = measure_problem(PLAIN, cpu(), baselines=others[1:], turns=1, clock=clock).record
+    assert record.baseline is record.baseline_us is record.ratio is None
 
 
-def test_a_row_is_read_column_by_column(module: Any, tmp_path: Path) -> None:
-    (layer,) = module("layers").read(table(tmp_path / "t.csv", GOOD))
-    assert (layer.name, layer.family, layer.count, layer.source) == ("net-01", "net", 1, "somewhere")
-    assert str(layer.problem()) == "fprop_n2c4h8w9k6r3s5u2p1g2_nchw_f32"
+def test_whoever_cannot_or_computes_something_else_is_left_out(clock):
+    others = [
+        Other("none", 0.1, clock, factor=None),
+        Other("wrong", 0.1, clock, factor=1.5),
+        Other("broken", 0.1, clock, error=RuntimeError("not\nhere")),
+    ]
+    found = measure_problem(PLAIN, cpu(), baselines=others, turns=1, clock=clock)
+    assert set(found.timings) == {"gpuconv"}
+    assert found.remarks == ("wrong computes something else and is left out", "broken: not here")
+    assert found.record.us is not None
+    late = Other("late", (0.1, 0.1, RuntimeError("too late")), clock)
+    found = measure_problem(PLAIN, cpu(), baselines=[late], turns=1, clock=clock)
+    assert found.remarks == ("late: too late",)
+    assert (found.record.baseline, found.record.us is None) == (None, False)
+
+
+def test_a_wrong_result_is_not_timed(monkeypatch, clock):
+    for factor, expected in ((2, None), (np.nan, NO_NUMBER)):
+        monkeypatch.setattr(
+            measured, "public_call", lambda p, given, f=factor: lambda: f * np.ones(p.y_shape, np.float32)
+        )
+        found = measure_problem(PLAIN, cpu(), clock=clock)
+        assert found.record.wrong
+        assert expected is None or found.record.error_over_bound == expected
+        assert found.record.us is None
+        assert found.timings == {}
+    assert clock.log == []
+
+
+def test_rounding_makes_nothing_right(monkeypatch, clock):
+    for error, expected in ((1.0004, 1.0004), (0.99961, 1.0), (0.12345, 0.123), (2.3456, 2.35)):
+        monkeypatch.setattr(measure, "error_over_bound", lambda p, result, given, e=error: e)
+        record = measure_problem(PLAIN, cpu(), clock=clock, turns=1).record
+        assert (record.error_over_bound, record.wrong) == (expected, error > 1)
+
+
+def test_an_empty_batch_is_measured(clock, tmp_path):
+    record = measure_problem(replace(PLAIN, N=0), cpu(), clock=clock, turns=1).record
+    assert (record.gflops, record.error_over_bound) == (0, 0)
+    file = ResultFile("here", record.date, None, records=(record,))
+    file.save(tmp_path / "r.json")
+    assert ResultFile.load(tmp_path / "r.json") == file
+
+
+def test_ours_failing_while_timed_is_an_error(monkeypatch, clock):
+    real, calls = measured.public_call, []
+
+    def public_call(p, given):
+        call = real(p, given)
+
+        def fails_later():
+            calls.append(1)
+            if len(calls) > 2:
+                raise LaunchRefused("no more")
+            return call()
+
+        return fails_later
+
+    monkeypatch.setattr(measured, "public_call", public_call)
+    with pytest.raises(LaunchRefused, match="no more"):
+        measure_problem(PLAIN, cpu(), clock=clock)
+
+
+def test_a_problem_on_a_device(card):
+    """Arrays go there and back through what is given; the device tells its tiles and its floor."""
+    clock = FakeClock(cold=True)
+    device = replace(card.device(0), name="NVIDIA H200", sms=1)
+    card.device = lambda index: device
+    p = ConvProblem.parse("fprop_n2c8h6w5k8r3s3p1_nhwc_f16")
+
+    def put(array):
+        clock.time += 1e-3
+        return DeviceArray(array)
+
+    def get(array):
+        return array.hidden
+
+    wait, real = clock.candidate("ours", 50e-6), measured.public_call
+    measured_call = lambda p, given: (lambda call: lambda: (wait(), call())[1])(real(p, given))  # noqa: E731
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measured, "public_call", measured_call)
+        record = measure_problem(p, device, clock=clock, put=put, get=get, turns=2).record
+    assert record.family == "dense"  # with one multiprocessor no tiles are few
+    assert record.device == "NVIDIA H200"
+    assert (record.us, record.us_cold) == (pytest.approx(50), pytest.approx(150))
+    assert record.floor_us == pytest.approx(p.min_bytes / 4.3e12 * 1e6, rel=1e-5)
+    assert record.share_of_floor == pytest.approx(record.floor_us / 50, rel=1e-5)
+
+
+def test_nearly_the_same_agrees():
+    a = np.arange(6.0).reshape(1, 2, 3)
+    assert agree(a + 0.2, a)
+    assert not agree(a + 0.3, a)
+    assert not agree(a.reshape(1, 3, 2), a)
+    assert not agree(a * np.nan, a)
+
+
+FEW_KINDS = (
+    "n2c6h7w5k4r3s2u2p1g2_nhwc_f32", "n1c4h6w6k4r3s3p1g4_nchw_f64", "n2c3h9w8k4r3s3p2d2_nchw-hwio_f32",
+    "n2c8h6w6k4r3s3p1_nhwc-ohwi_bf16",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("text", FEW_KINDS)
+def test_torch_computes_the_same(need, op, text):
+    if importlib.util.find_spec("torch") is None:
+        need("torch", "PyTorch is not installed")
+    p = ConvProblem.parse(f"{op}_{text}")
+    (side,) = baselines.load("torch", Device("cpu", "made up"))
+    given = measure.operands(p)
+    bound = side.bind(p, given)
+    got = bound.numpy(bound.call())
+    assert agree(got, measure.reference.evaluate(p, given.a, given.b))
+    assert side.bind(replace(p, padding=((0, 1), (1, 1))), given) is None
+    assert side.name.startswith("torch ")
+
+
+@pytest.mark.parametrize("text", ["r3s5p1x2_nchw_f32", "r3s5p1x2_nhwc_f64", "r4s3_nchw_f32"])
+def test_scipy_computes_the_same(text):
+    pytest.importorskip("scipy")
+    p = ConvProblem.parse(f"fprop_n2c1h9w8k1{text}")
+    given = measure.operands(p)
+    sides = baselines.load("scipy", Device("cpu", "made up"))
+    bounds = [side.bind(p, given) for side in sides]
+    assert [bound is not None for bound in bounds] == ["p1x2" in text, True]
+    for bound in filter(None, bounds):
+        assert agree(bound.numpy(bound.call()), measure.reference.evaluate(p, given.a, given.b))
 
 
 @pytest.mark.parametrize(
-    ("row", "message"),
+    "text",
     [
-        (GOOD.replace(",8,", ",eight,", 1), r"t\.csv:3: H must be a whole number, got 'eight'"),
-        (GOOD.replace(",8,", ",-8,", 1), r"t\.csv:3: H must be a whole number"),
-        (GOOD + ",more", r"t\.csv:3: a row must have 14 cells, got 15"),
-        (GOOD.replace(",2,1,somewhere", ",3,1,somewhere"), r"t\.csv:3: groups must divide C=4"),
-        (GOOD.replace("net-01", ""), r"t\.csv:3: name must not be empty"),
+        "dgrad_n1c1h9w8k1r3s3p1_nchw_f32",
+        "fprop_n1c2h9w8k1r3s3p1_nchw_f32",
+        "fprop_n1c1h9w8k1r3s3u2p1_nchw_f32",
+        "fprop_n1c1h9w8k1r3s3p2d2_nchw_f32",
+        "fprop_n1c1h9w8k1r3s3p2_nchw_f32",
+        "fprop_n1c1h9w8k1r4s4p2_nchw_f32",
+        "fprop_n1c1h9w8k1r3s3p1_nchw_f16",
+        "fprop_n1c1h9w8k1r3s3p1_nchw_f32+relu",
     ],
 )
-def test_a_malformed_row_is_refused(module: Any, tmp_path: Path, row: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        module("layers").read(table(tmp_path / "t.csv", GOOD, row))
+def test_scipy_is_asked_only_what_it_has(text):
+    pytest.importorskip("scipy")
+    p = ConvProblem.parse(text)
+    sides = baselines.load("scipy", Device("cpu", "made up"))
+    assert [side.bind(p, Operands(*measure.operands(p))) for side in sides] == [None, None]
+    assert baselines.load("scipy", Device("cuda", "card")) == []
 
 
-def test_a_wrong_header_and_a_repeated_name_are_refused(module: Any, tmp_path: Path) -> None:
-    layers = module("layers")
-    other = tmp_path / "other" / "t.csv"
-    other.parent.mkdir()
-    other.write_text("name,N\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"t\.csv: header must be name,N,C"):
-        layers.read(other)
-    table(tmp_path / "a.csv", GOOD)
-    table(tmp_path / "b.csv", GOOD)
-    with pytest.raises(ValueError, match=r"b\.csv: net-01 is already in a\.csv"):
-        layers.read_all(tmp_path)
-
-
-def test_the_default_choice_has_every_family_and_kind(module: Any) -> None:
-    layers = module("layers")
-    chosen = layers.select(layers.read_all())
-    families = {layer.family for layer in chosen}
-    assert families == {
-        *("resnet50v1.5", "vgg16", "mobilenetv2", "efficientnetb0", "resnext50_32x4d"),
-        *("convnext_tiny", "replknet31b", "sdxl", "image4k"),
-    }
-    kinds = {layers.kind(layer.problem()) for layer in chosen}
-    assert kinds == {"image", "depthwise", "grouped", "pointwise", "dense 3x3", "dense other"}
-    for pattern in layers.SELECTION:
-        assert any(fnmatchcase(layer.name, pattern) for layer in chosen), pattern
-    vgg = layers.select(layers.read_all(), ["vgg16"])
-    assert vgg
-    assert {layer.family for layer in vgg} == {"vgg16"}
-
-
-@pytest.mark.parametrize("op", ["fprop", "dgrad", "wgrad"])
-@pytest.mark.parametrize("text", ["n2c6h7w5k4r3s2u2p1g2_nhwc_f32", "n1c4h6w6k4r3s3p1g4_nchw_f64"])
-def test_the_public_call_computes_the_problem(module: Any, op: str, text: str) -> None:
-    measure = module("measure")
-    p = ConvProblem.parse(f"{op}_{text}")
-    a, b = measure.operands(p)
-    result = measure.public_call(p, a, b)()
-    assert measure.error_over_bound(p, result, a, b) <= 1
-    wrong = result + np.max(np.abs(result)) / 100
-    assert measure.error_over_bound(p, wrong, a, b) > 1
-
-
-def test_a_run_writes_its_results(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    command = [sys.executable, "-m", "pytest", "bench/test_conv_cpu.py", "-p", "no:cacheprovider"]
-    command += ["-k", "n1c960h7w7k960", "--op", "dgrad", "--layout", "nhwc", "--turns", "1", "--no-baseline"]
-    command += ["--results", str(path)]
+@pytest.fixture
+def benchmarks():
+    pytest.importorskip("pytest_benchmark")
+    if not (ROOT / "bench" / "conftest.py").exists():
+        pytest.skip("the benchmarks are not beside these tests")
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    done = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, check=False)
+
+    def run(*args):
+        command = [sys.executable, "-m", "pytest", "bench/test_conv.py", "-p", "no:cacheprovider", *args]
+        return subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def test_a_run_under_pytest_writes_its_results(benchmarks, tmp_path):
+    path, own = tmp_path / "results.json", tmp_path / "own.json"
+    done = benchmarks(
+        *("--only", "*n1c960h7w7k960*", "--op", "dgrad", "--layout", "nhwc", "--turns", "1"),
+        *("--baseline", "none", "--results", str(path), "--benchmark-json", str(own)),
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "torch" not in done.stdout.partition("convolution benchmarks")[2]
-    found = json.loads(path.read_text(encoding="utf-8"))
-    assert [*tmp_path.iterdir()] == [path]
-    assert found["schema"] == 1
-    assert found["versions"]["numpy"] == np.__version__
-    assert {"device", "date", "commit", "threads"} <= found.keys()
-    (record,) = found["records"]
-    assert record["problem"] == "dgrad_n1c960h7w7k960r3s3p1g960_nhwc_f32"
-    assert list(record) == [
-        *("problem", "op", "dtype", "layout", "kernel", "config", "us", "gflops", "error_over_bound"),
-        *("baseline", "baseline_us", "ratio", "others"),
-    ]
-    assert record["us"] > 0
-    assert record["gflops"] > 0
-    assert 0 <= record["error_over_bound"] <= 1
-    assert record["kernel"]
-    assert record["baseline"] is record["baseline_us"] is record["ratio"] is None
-    (row,) = [line for line in done.stdout.splitlines() if line.startswith(record["problem"])]
-    assert record["kernel"] in row
+    found = ResultFile.load(path)
+    assert (found.schema, found.partial, found.environment["numpy"]) == (2, False, np.__version__)
+    (record,) = found.records
+    assert record.problem == "dgrad_n1c960h7w7k960r3s3p1g960_nhwc_f32"
+    assert (record.family, record.baseline, record.commit) == ("depthwise", None, found.commit)
+    assert record.us > 0
+    assert 0 <= record.error_over_bound <= 1
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith(record.problem)]
+    assert record.kernel in row
+    # pytest-benchmark has the same times
+    (seen,) = json.loads(own.read_text(encoding="utf-8"))["benchmarks"]
+    assert seen["stats"]["min"] * 1e6 == pytest.approx(record.us, rel=1e-4)
+    assert seen["extra_info"] == asdict(record)
 
 
-def test_means_are_geometric_and_the_worst_is_named(module: Any) -> None:
-    report = module("report")
-    found = report.Report(device.cpu(), "torch 9.9")
-    for k, ratio, others in ((8, 0.5, 0.0), (16, 8.0, 0.1), (32, 99.0, 0.9)):
-        record = dict.fromkeys(report.RECORD, 1.0)
-        record |= {"problem": f"fprop_n1c4h8w8k{k}r1s1_nchw_f32", "op": "fprop", "kernel": "some"}
-        found.records.append(record | {"ratio": ratio, "others": others})
-    text = "\n".join(found.lines())
-    assert "ratio = torch 9.9 time / gpuconv time: above 1 gpuconv is faster" in text
-    assert "! 1 of 3: other processes kept a processor busy; left out below" in text
-    assert text.count("fprop_n1c4h8w8k32r1s1_nchw_f32 !") == 1
-    summary = "geometric mean  2.00  worst  0.50  fprop_n1c4h8w8k8r1s1_nchw_f32"
-    assert text.count(summary) == 2  # over all, and over the pointwise ones
-
-
-def test_a_failed_write_leaves_the_old_file(
-    module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    report = module("report")
-    found = report.Report(device.cpu(), import_seconds={"package": 0.1, "conv2d": 0.2})
-    path = tmp_path / "results.json"
-    found.write(path, None)
-    before = path.read_text(encoding="utf-8")
-    assert json.loads(before)["import_seconds_beyond_numpy"] == {"package": 0.1, "conv2d": 0.2}
-
-    def fail(*_: Any) -> None:
-        raise OSError("no")
-
-    monkeypatch.setattr(report.os, "replace", fail)
-    with pytest.raises(OSError, match="no"):
-        found.write(path, "abc")
-    assert path.read_text(encoding="utf-8") == before
-    assert [*tmp_path.iterdir()] == [path]
+def test_nothing_chosen_is_a_wrong_usage(benchmarks):
+    done = benchmarks("--only", "nosuch-*")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "no layer is like that" in done.stdout + done.stderr

@@ -23,7 +23,7 @@ FLOORS = (
     ("store", "plan", "kernels", "autotune.heuristic"),
     ("backend",),
     (
-        "problem", "config", "arithmetic", "errors", "settings", "arguments", "options", "layout",
+        "problem", "families", "config", "arithmetic", "errors", "settings", "arguments", "options", "layout",
         "validate.reference", "validate.tolerance", "validate",
     ),
 )  # fmt: skip

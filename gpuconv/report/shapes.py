@@ -1,4 +1,4 @@
-"""Real convolution layers, read from the tables in ``shapes/``, and the choice benchmarked by default."""
+"""Real convolution layers, read from the tables of the package, and the choice measured by default."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from itertools import product
 from pathlib import Path
 from typing import Any, Final, cast
 
+from gpuconv.families import family
 from gpuconv.problem import ConvProblem, Op
 
-SHAPES: Final = Path(__file__).parent / "shapes"
+SHAPES: Final = Path(__file__).parents[1] / "data" / "shapes"
 NUMBERS: Final = ("N", "C", "H", "W", "K", "R", "S", "stride", "pad", "dilation", "groups")
 COUNT: Final = "weight_in_network(count)"
 HEADER: Final = ["name", *NUMBERS, COUNT, "source"]
 
-#: Names benchmarked unless --all is given: every kind of layer, each network's distinct ones, and nothing
+#: Names measured by default: every kind of layer, each network's distinct ones, and nothing
 #: that takes seconds a call.
 SELECTION: Final = (
     "resnet50v1.5-*",
@@ -45,7 +47,7 @@ class Layer:
     Attributes
     ----------
     name : str
-        Unique; what stands before the first hyphen is the family.
+        Unique; what stands before the first hyphen is the network or collection it belongs to.
     forward : ConvProblem
         The layer's forward convolution at the batch size of the table, NCHW and float32.
     count : int
@@ -60,17 +62,23 @@ class Layer:
     source: str
 
     @property
-    def family(self) -> str:
+    def network(self) -> str:
         """The network or collection it belongs to."""
         return self.name.partition("-")[0]
 
     def problem(
-        self, op: str = "fprop", dtype: str = "f32", layout: str = "nchw", batch: int | None = None
+        self,
+        op: str = "fprop",
+        dtype: str = "f32",
+        layout: str = "nchw",
+        batch: int | None = None,
+        precision: str = "ieee",
     ) -> ConvProblem:
         """The layer as a problem; `batch` replaces the table's batch size."""
         n = self.forward.N if batch is None else batch
+        how: dict[str, Any] = {"dtype": dtype, "layout": layout, "precision": precision}
         # empty weights: the layout's usual partner
-        return replace(self.forward, op=cast(Op, op), dtype=dtype, layout=layout, weights="", N=n)
+        return replace(self.forward, op=cast(Op, op), weights="", N=n, **how)
 
 
 def read(path: Path) -> list[Layer]:
@@ -108,25 +116,52 @@ def read_all(folder: Path = SHAPES) -> list[Layer]:
     return layers
 
 
-def select(layers: Iterable[Layer], families: Sequence[str] = (), every: bool = False) -> list[Layer]:
-    """Keep the default choice, or all if `every`; of those, the names that begin like one of `families`."""
-    return [
-        layer
-        for layer in layers
-        if (every or any(fnmatchcase(layer.name, pattern) for pattern in SELECTION))
-        and (not families or layer.name.startswith(tuple(families)))
-    ]
+def choose(
+    *,
+    ops: Sequence[str] = ("fprop",),
+    dtypes: Sequence[str] = ("f32",),
+    layouts: Sequence[str] = ("nchw",),
+    families: Sequence[str] = (),
+    batch: int | None = None,
+    only: Sequence[str] = (),
+    every: bool = False,
+    precision: str = "ieee",
+    folder: Path = SHAPES,
+) -> list[ConvProblem]:
+    """Problems from the tables; layers that are the same problem appear once.
+
+    Parameters
+    ----------
+    ops, dtypes, layouts : sequence of str
+        Every one with every other.
+    families : sequence of str
+        Only problems of these of `gpuconv.families.FAMILIES`; empty for all.
+    batch : int, optional
+        Replaces the tables' batch sizes.
+    only : sequence of str
+        Globs: only layers whose name, or whose problem's text, matches one; looked for in all the tables.
+    every : bool
+        Every layer of every table, not those that match `SELECTION`.
+    precision : str
+        As in `gpuconv.problem.ConvProblem`.
+    folder : Path
+        Where the tables are.
+    """
+    every = every or bool(only)
+    layers = [layer for layer in read_all(folder) if every or _matches(SELECTION, layer.name)]
+    return list(
+        dict.fromkeys(
+            p
+            for op, dtype, layout in product(ops, dtypes, layouts)
+            for layer in layers
+            for p in (layer.problem(op, dtype, layout, batch, precision),)
+            if (not only or _matches(only, layer.name, str(p))) and (not families or family(p) in families)
+        )
+    )
 
 
-def kind(p: ConvProblem) -> str:
-    """The group a problem is summed up in."""
-    if p.C == p.K == 1:
-        return "image"
-    if p.groups > 1:
-        return "depthwise" if p.groups == p.C else "grouped"
-    if p.R * p.S == 1:
-        return "pointwise"
-    return "dense 3x3" if p.R == p.S == 3 else "dense other"
+def _matches(patterns: Iterable[str], *names: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
 def _layer(row: list[str]) -> Layer:

@@ -1,0 +1,1 @@
+"""What measuring found: problems to measure, records, files, tables and plots."""
