@@ -1,7 +1,7 @@
 """What every CUDA kernel must get right, wherever it runs: cases, and the one body that judges them.
 
-A case is a problem, a config and the way its arrays lie. `tests.design` chooses them; ``data/cases.txt`` lists
-what it chose, for machines that have little more than NumPy.
+A case is a problem, a config and the way its arrays lie. `tests.design` chooses them; ``data/cases.txt``
+lists what it chose, for machines that have little more than NumPy.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .problems import NUMPY, operands
 LIST = Path(__file__).parent / "data" / "cases.txt"
 #: Wrong elements that a mismatch tells of.
 _TOLD = 8
+
 
 @dataclass(frozen=True)
 class Case:

@@ -28,7 +28,9 @@ def _controllers() -> tuple[Any, ...]:
     try:
         import threadpoolctl
     except ImportError:  # every installation has it; a bare checkout on a machine made for GPUs may not
-        message = "threadpoolctl is not installed: BLAS uses its own threads, on whose number last bits depend"
+        message = (
+            "threadpoolctl is not installed: BLAS uses its own threads, on whose number last bits depend"
+        )
         warnings.warn(message, RuntimeWarning, stacklevel=2)
         return ()
     return tuple(threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers)

@@ -28,7 +28,9 @@ def good(where: Where) -> Iterable[Item]:
 
 def wrong(where: Where) -> Iterable[Item]:
     def fail() -> None:
-        raise Mismatch("2 is not 3", problem="a problem", config="a config", at=[[1]], got=["2"], expected=["3"])
+        raise Mismatch(
+            "2 is not 3", problem="a problem", config="a config", at=[[1]], got=["2"], expected=["3"]
+        )
 
     yield Item("wrong", fail)
     yield Item("right", partial(ran, where, "wrong right"))
@@ -114,6 +116,6 @@ def step(name: str, seconds: float = 30, reserve: float = 0.1, late: float = 0.5
 
 
 STEPS = (
-    step("good"), step("wrong"), step("absent"), step("partly"), step("crash"), step("unlisted"),
-    step("hang", seconds=1.5), step("lost"), step("slow", seconds=2), step("chatty"),
+    step("crash"), step("unlisted"), step("hang", seconds=1.5), step("good"), step("wrong"), step("absent"),
+    step("partly"), step("lost"), step("slow", seconds=2), step("chatty"),
 )  # fmt: skip

@@ -206,3 +206,13 @@ def test_leftovers_are_removed_once_they_are_old(folder):
         os.utime(folder / name, (time.time() - age,) * 2)
     cache.put(KEY, PAYLOAD)
     assert {path.name for path in folder.iterdir()} == {"new.tmp", "old.cubin", f"{KEY}.cubin"}
+
+
+def test_without_platformdirs_kernels_stay_in_memory_unless_a_folder_is_named(monkeypatch, folder):
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    cache.put(KEY, PAYLOAD)
+    assert cache.get(KEY) == PAYLOAD
+    monkeypatch.delenv("GPUCONV_CACHE_DIR")
+    with pytest.warns(RuntimeWarning, match="compiled kernels are kept in memory only: .*platformdirs"):
+        cache.put(KEY, PAYLOAD)
+    assert cache.get(KEY) is None

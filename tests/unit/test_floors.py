@@ -17,7 +17,7 @@ PACKAGE = Path(gpuconv.__file__).parent
 FLOORS = (
     ("__main__", "cli", "report"),
     ("layers", "filters", "compat", "tiled", "dask"),
-    ("api", "calls"),
+    ("api", "transpose", "patches", "calls"),
     ("validate.cudnn", "autotune"),
     ("measure", "dispatch"),
     ("store", "plan", "kernels", "autotune.heuristic"),

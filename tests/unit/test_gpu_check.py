@@ -15,7 +15,8 @@ import pytest
 from bench import gpu_check
 from bench.check import page, process
 from bench.check.state import MOST_DATA, State
-from bench.check.steps import NAMES
+from bench.check.steps import NAMES, STEPS
+from gpuconv.report.records import ResultFile
 from tests.unit import gpu_check_steps as fakes
 
 ROOT = Path(__file__).parents[2]
@@ -140,13 +141,16 @@ def test_a_lost_device_costs_one_case_and_a_new_process_goes_on(check, tmp_path)
     assert "the device was lost; a new process goes on" in said
     found = known(tmp_path, "lost")
     assert found.done
-    assert {key: line["status"] for key, line in found.ended.items()} == {"loser": "failed", "after": "passed"}
+    assert {key: line["status"] for key, line in found.ended.items()} == {
+        "loser": "failed",
+        "after": "passed",
+    }
 
 
 def test_the_limit_holds_and_what_is_left_is_no_failure(check, tmp_path):
     begin = time.monotonic()
-    code, said = check("slow", "good", limit=4)
-    assert time.monotonic() - begin < 4.5
+    code, _ = check("slow", "good", limit=7)
+    assert time.monotonic() - begin < 7
     assert code == 0
     done = len([line for line in traces(tmp_path) if line.startswith("slow")])
     assert 0 < done < 40
@@ -254,6 +258,42 @@ def test_a_killed_parent_takes_its_step_along(tmp_path):
     before = len(traces(tmp_path))
     time.sleep(0.6)
     assert len(traces(tmp_path)) == before
+
+
+def test_a_result_file_from_what_steps_found(tmp_path):
+    state = State(tmp_path / "state")
+    state.open_for("abc1234", False, "2026-12-01T10:00:00+00:00")
+
+    def end(step, item, status="passed", **data):
+        state.append(kind="end", step=step, item=item, status=status, note="", seconds=1, data=data)
+
+    problem, other = "fprop_n1c1h64w64k1r3s3p1_nchw_f32", "fprop_n1c1h32w32k1r3s3p1_nchw_f32"
+    record = {"problem": problem, "op": "fprop", "dtype": "f32", "layout": "nchw", "family": "image"}
+    times = {"us": 10.0, "baseline": "cuDNN", "baseline_us": 5.0, "ratio": 0.5}
+    end("environment", "device", name="NVIDIA H200", facts={"capability": [9, 0]})
+    end("environment", "versions", numpy="2.5")
+    end("correctness", "one", kind=["cuda_direct", "fprop", "f32"])
+    end("correctness", "two", "failed", kind=["cuda_direct", "fprop", "f32"])
+    end("benchmarks", problem, record={**record, **times})
+    end("benchmarks", other, record={**record, **times, "problem": other, "ratio": 2.0, "us": 2.5})
+    end("heuristics", problem, us=7.0)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "an-older-name.json").write_text("{}")
+    page.write(out, STEPS, state)
+    names = sorted(path.name for path in out.iterdir())
+    assert len(names) == 7
+    assert "an-older-name.json" not in names
+    found = ResultFile.load(out / "nvidia-h200-2026-12-01-abc1234.json")
+    assert [each.cudnn_heuristic_us for each in found.records] == [7.0, None]
+    assert found.partial
+    assert found.environment == {"numpy": "2.5", "capability": [9, 0]}
+    (row,) = found.extras["cases"]
+    assert row == {"kernel": "cuda_direct", "op": "fprop", "dtype": "f32", "passed": 1, "failed": 1}
+    text = (out / page.PAGE).read_text()
+    assert "# The GPU check of abc1234 on NVIDIA H200" in text
+    assert f"| image | fprop | 2 | 1 | 0.5 |  | {problem} |" in text
+    assert f"- image: 0.5 of the baseline's speed at `{problem}`" in text
 
 
 def test_how_a_process_ended_in_words(tmp_path):

@@ -50,6 +50,19 @@ def wgrad(x=X, shape=(6, 4, 3, 3), grad=G, **options):
     return lambda: gpuconv.conv2d_weight_grad(x, shape, grad, **options)
 
 
+#: A transposed convolution takes G and W to X's shape.
+def up(x=G, w=W, bias=None, **options):
+    return lambda: gpuconv.conv_transpose2d(x, w, bias, **options)
+
+
+def up_igrad(w=W, grad=X, **options):
+    return lambda: gpuconv.conv_transpose2d_input_grad(w, grad, **options)
+
+
+def up_wgrad(x=G, shape=(6, 4, 3, 3), grad=X, **options):
+    return lambda: gpuconv.conv_transpose2d_weight_grad(x, shape, grad, **options)
+
+
 def overlapping():
     room = np.ones(2 * 4 * 8 * 8 + 100, np.float32)
     x = room[: X.size].reshape(X.shape)
@@ -227,6 +240,59 @@ WRONG = [
         ValueError,
         conv(out=np.lib.stride_tricks.as_strided(np.zeros(99, np.float32), G.shape, (4,) * 4)),
     ),
+    # transposed
+    ("x", TypeError, up([[1.0]])),
+    ("x", ValueError, up(G[0])),
+    ("x", ValueError, up(G[:, :, :0])),
+    ("w", ValueError, up(X)),
+    ("w", ValueError, up(w=W[:, :0])),
+    ("w", ValueError, up(weight_format="HWIO")),
+    ("w", TypeError, up(w=W.astype(np.float64))),
+    ("w", TypeError, up(w=None)),
+    ("bias", ValueError, up(bias=np.zeros(6, np.float32))),
+    ("residual", ValueError, up(residual=G)),
+    ("residual", TypeError, up(residual=X.astype(np.float16))),
+    ("stride", ValueError, up(stride=0)),
+    ("dilation", TypeError, up(dilation=1.5)),
+    ("groups", ValueError, up(groups=4)),
+    ("groups", TypeError, up(groups=True)),
+    ("padding", ValueError, up(padding="same")),
+    ("padding", ValueError, up(padding="valid")),
+    ("padding", ValueError, up(padding=4)),
+    ("padding", ValueError, up(padding=-1)),
+    ("padding", ValueError, up(padding=((0, 8), (0, 0)))),
+    ("padding", TypeError, up(padding=None)),
+    ("output_padding", ValueError, up(output_padding=1)),
+    ("output_padding", ValueError, up(output_padding=-1)),
+    ("output_padding", ValueError, up(stride=(3, 2), output_padding=2)),
+    ("output_padding", ValueError, up(stride=2, dilation=3, output_padding=(3, 0))),
+    ("output_padding", TypeError, up(output_padding=0.0)),
+    ("output_padding", TypeError, up(output_padding=True)),
+    ("output_padding", TypeError, up(output_padding="same")),
+    ("output_padding", ValueError, up(output_padding=(0, 0, 0))),
+    ("x", ValueError, up(stride=2**31 - 1)),
+    ("x", ValueError, up(stride=2**30 // 3)),
+    ("data_format", ValueError, up(data_format="nhwc")),
+    ("precision", ValueError, up(precision="fp32")),
+    ("activation", ValueError, up(activation="gelu")),
+    ("tune", ValueError, up(tune=True)),
+    ("out", ValueError, up(out=np.zeros(G.shape, np.float32))),
+    ("out", ValueError, up(G, np.ones((6, 6, 1, 1), np.float32), out=G)),
+    ("grad_out", ValueError, up_igrad(grad=X[:, :3])),
+    ("grad_out", ValueError, up_igrad(grad=X[:, :, :2])),
+    ("grad_out", ValueError, up_igrad(stride=2)),
+    ("grad_out", ValueError, up_igrad(grad=X[:, :, :0])),
+    ("grad_out", TypeError, up_igrad(grad=X.astype(np.float64))),
+    ("w", ValueError, up_igrad(w=W[..., :0])),
+    ("w", TypeError, up_igrad(w=[1.0])),
+    ("padding", ValueError, up_igrad(padding="same")),
+    ("output_padding", ValueError, up_igrad(output_padding=1)),
+    ("weight_shape", TypeError, up_wgrad(shape=9)),
+    ("weight_shape", ValueError, up_wgrad(shape=(6, 4, 3))),
+    ("weight_shape", ValueError, up_wgrad(shape=(5, 4, 3, 3))),
+    ("grad_out", ValueError, up_wgrad(shape=(6, 4, 3, 4))),
+    ("grad_out", ValueError, up_wgrad(stride=2)),
+    ("x", TypeError, up_wgrad(x=None)),
     # arithmetic
     ("input_shape", ValueError, lambda: gpuconv.output_shape((1, 3, 7), (2, 3, 3, 3))),
     ("weight_shape", ValueError, lambda: gpuconv.output_shape((1, 3, 7, 7), (2, 2, 3, 3))),
@@ -256,6 +322,10 @@ def test_the_error_names_the_argument(argument, error, call, again):
         gpuconv.conv2d(X, W, stride=(1, 1), padding=((0, 1), (0, 0)), tune=False)
         gpuconv.conv2d_input_grad((2, 4, 8, 8), W, G)
         gpuconv.conv2d_weight_grad(X, (6, 4, 3, 3), G)
+        gpuconv.conv_transpose2d(G, W)
+        gpuconv.conv_transpose2d(G, W, stride=2, output_padding=0)
+        gpuconv.conv_transpose2d_input_grad(W, X)
+        gpuconv.conv_transpose2d_weight_grad(G, (6, 4, 3, 3), X)
     with pytest.raises(error) as raised:
         call()
     assert type(raised.value) is error

@@ -193,3 +193,23 @@ def test_a_call_while_the_interpreter_ends_works():
     done = run_python(WORK + "import atexit\natexit.register(lambda: print(go()))\ngo()")
     assert done.stdout.strip() == str(np.float32(done.stdout.strip())), done.stderr
     assert not done.stderr
+
+
+WITHOUT = """
+import sys, warnings
+sys.modules["threadpoolctl"] = None
+import numpy as np, gpuconv
+from gpuconv.backend import blas
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for _ in range(2):
+        y = gpuconv.conv2d(np.ones((1, 2, 4, 4), "f"), np.ones((3, 2, 3, 3), "f"))
+assert (y == 18).all()
+print([str(warning.message) for warning in caught], blas.threads())
+"""
+
+
+def test_without_threadpoolctl_it_works_and_says_once_what_is_lost():
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False)
+    message = "threadpoolctl is not installed: BLAS uses its own threads, on whose number last bits depend"
+    assert (done.returncode, done.stdout.strip()) == (0, f"{[message]} None"), done.stderr

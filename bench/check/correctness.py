@@ -1,0 +1,126 @@
+"""Every listed case and every body that judges kernels, on the device."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from bench.check.steps import Item, Skip, Where, need_dtype
+from gpuconv.problem import OPS, ConvProblem
+from tests import bodies, cases
+from tests.gpu import bodies as device_bodies
+from tests.problems import NAMED, with_op
+
+#: Binaries that are compiled side by side before the next lot.
+LOT = 64
+#: What a dry run tries: enough to see every kind of item at work.
+FEW = {
+    "cases": ("fprop_n2c8h10w12k16r3s3p1_nchw_f16 ", "dgrad_n2c6h1w1k4", "wgrad_n2c3h8w9k33"),
+    "poisoned": bodies.POISONED[:1],
+    "long": ("fprop_n1c300h1w1k1r1s1_nhwc_f64",),
+    "stubborn": bodies.STUBBORN[:1],
+    "named": ("plain 3x3",),
+}
+
+
+def items(where: Where) -> Iterable[Item]:
+    """Cases, smallest first; then bodies; then what only a device has."""
+    from gpuconv.kernels.cuda.direct import CudaDirect
+
+    machine, kernel = where.machine, CudaDirect()
+    listed = sorted(cases.listed(), key=lambda case: case.problem.flops)
+    poisoned, long, stubborn, named = bodies.POISONED, bodies.LONG, bodies.STUBBORN, tuple(NAMED)
+    if where.dry_run:
+        few = [next((case for case in listed if case.line.startswith(each)), None) for each in FEW["cases"]]
+        listed = [case for case in few if case is not None] or listed[:3]
+        poisoned, long, stubborn, named = FEW["poisoned"], FEW["long"], FEW["stubborn"], FEW["named"]
+    else:
+        yield Item("compile all cases", partial(compile_all, listed, machine))
+    for case in listed:
+        yield Item(case.line, partial(run_case, case, machine))
+    for text in poisoned:
+        yield Item(f"poison {text}", partial(run_body, bodies.check_poison, text, kernel, machine))
+    for text in long:
+        yield Item(f"long sum {text}", partial(run_body, bodies.check_long_sum, text, kernel, machine))
+    for text in stubborn:
+        yield Item(
+            f"stubborn sum {text}", partial(run_body, bodies.check_stubborn_sum, text, kernel, machine)
+        )
+    yield Item("epilogue", partial(bodies.check_epilogue, kernel, machine))
+    for name in named:
+        for op in OPS:
+            yield Item(f"public {op} {name}", partial(run_public, machine, name, op))
+    if where.dry_run:
+        lacking = "needs a GPU: the emulator has no streams and no graphs"
+        yield Item("another stream, graphs, huge images", partial(_skip, lacking))
+        return
+    yield Item("another stream", partial(device_bodies.check_stream, machine))
+    for op in OPS:
+        yield Item(f"captured in a graph: {op}", partial(device_bodies.check_capture, machine, op))
+    yield Item("an image of more than 2**31 pixels", partial(run_huge, machine))
+
+
+def _skip(reason: str) -> None:
+    raise Skip(reason)
+
+
+def compile_all(listed: list[cases.Case], machine: Any) -> dict[str, Any]:
+    """On all cores, before cases ask for one binary after the other; failures show again with their case."""
+    from gpuconv.backend import jit
+    from gpuconv.errors import CompileError
+
+    binaries = []
+    for case in listed:
+        if case.kernel.check_config(case.problem, case.config, machine.device) is None:
+            specs = case.kernel.launches(case.problem, case.config, machine.device)
+            binaries += [spec.binary for spec in specs]
+    wanted = list(dict.fromkeys(binaries))
+    failed = []
+    for at in range(0, len(wanted), LOT):
+        try:
+            jit.compile_all(wanted[at : at + LOT])
+        except CompileError as error:
+            failed.append(" ".join(str(error).split())[:300])
+    return {"binaries": len(wanted), "failed": failed}
+
+
+def run_case(case: cases.Case, machine: Any) -> dict[str, Any]:
+    """Exact integers, floats within the bound, the same bits twice."""
+    p = case.problem
+    need_dtype(p.dtype)
+    reject = case.kernel.check(p, machine.device) or case.kernel.check_config(p, case.config, machine.device)
+    if reject is not None:
+        raise Skip(f"not legal on {machine.device.name}: {reject.reason}")
+    kind = [case.kernel.name, p.op, p.dtype]
+    try:
+        cases.check(case, [machine, machine])
+    except Exception as error:
+        error.details = {**(getattr(error, "details", None) or {"case": case.line}), "kind": kind}  # type: ignore[attr-defined]
+        raise
+    return {"kind": kind}
+
+
+def run_body(body: Any, text: str, kernel: Any, machine: Any) -> None:
+    """A body on a problem under its default config."""
+    need_dtype(ConvProblem.parse(text).dtype)
+    body(bodies.default_case(text, kernel, machine), machine)
+
+
+def run_public(machine: Any, name: str, op: Any) -> None:
+    """A named problem; a plan that a device refuses, and another one done instead, is a failure here."""
+    need_dtype(with_op(NAMED[name], op).dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        warnings.filterwarnings("ignore", message="compiled kernels are kept in memory only")
+        warnings.filterwarnings("ignore", message="threadpoolctl is not installed")
+        device_bodies.check_public(machine, name, op)
+
+
+def run_huge(machine: Any) -> None:
+    """Skipped where the device has too little memory."""
+    try:
+        device_bodies.check_huge_image(machine)
+    except device_bodies.Lacking as lacking:
+        raise Skip(str(lacking)) from None

@@ -1,0 +1,107 @@
+"""Pages say what the result files say, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bench import pages
+from gpuconv.report.records import Record, ResultFile
+from tests import cases
+
+LINES = (
+    "fprop_n1c1h4w4k1r3s3_nchw_f32 | cuda_direct | splits=1 | 0",
+    "dgrad_n1c1h4w4k1r3s3_nchw_f16 | cuda_direct | splits=1 | 1",
+)
+LISTED = [cases.Case.parse(line) for line in LINES]
+GPU = ResultFile(
+    device="NVIDIA H200",
+    date="2026-12-01T10:00:00+00:00",
+    commit="abc1234",
+    environment={"capability": [9, 0]},
+)
+
+
+def record(problem, us, baseline_us, family="fp32", **more):
+    op, _, layout, dtype = problem.split("_")
+    return Record(
+        problem, op, dtype, layout, family, "cuda_direct", "splits=1", us,
+        baseline="cuDNN", baseline_us=baseline_us, ratio=baseline_us / us, commit="abc1234", **more,
+    )  # fmt: skip
+
+
+def page(*files):
+    return pages.page([pages.Found(f"file-{number}.json", file) for number, file in enumerate(files)], LISTED)
+
+
+def test_no_page_drifted():
+    """If one did: python -m bench.pages."""
+    assert pages.drifted() == []
+
+
+def test_every_figure_of_the_readme_is_on_the_page_of_results():
+    text = pages.MAIN.read_text(encoding="utf-8")
+    block = text[text.index(pages.BEGIN) : text.index(pages.END)]
+    rows = [line for line in block.splitlines() if line.startswith("| ") and "---" not in line]
+    results = pages.PAGE.read_text(encoding="utf-8")
+    assert len(rows) > 1
+    for row in rows[1:]:
+        device, what, count, mean, worst = (cell.strip() for cell in row.strip("|").split("|"))
+        section = results[results.index(f"### {device}, {what}") :]
+        assert f"| all | all | {count} | {mean} | {worst} |" in section
+
+
+def test_without_a_gpu_the_page_says_so_first():
+    text = page()
+    first = text.split("##")[1]
+    assert first.startswith(" Never seen on a GPU")
+    assert "Everything: no GPU has run any kernel" in first
+    assert "- `cuda_direct` fprop: f32\n- `cuda_direct` dgrad: f16\n" in first
+    assert text.count("| never |") == 2
+    assert "There is no GPU figure yet." in pages.figures([])
+
+
+def test_what_a_gpu_ran_is_no_longer_missing():
+    rows = [{"kernel": "cuda_direct", "op": "dgrad", "dtype": "f16", "passed": 7, "failed": 1}]
+    ran = replace(
+        GPU,
+        records=(
+            record("fprop_n1c1h4w4k1r3s3_nchw_f32", 10.0, 20.0),
+            record("fprop_n1c1h5w4k1r3s3_nchw_f32", 10.0, 5.0),
+        ),
+        extras={"cases": rows},
+    )
+    text = page(ran)
+    assert "Nothing: every kernel has run on a GPU" in text
+    assert "NVIDIA H200 at abc1234: ratio 1.00, worst 0.50" in text
+    assert "NVIDIA H200 at abc1234: 7 of 8 cases passed" in text
+    assert "| fp32 | fprop | 2 | 1.00 | 0.50 | `fprop_n1c1h5w4k1r3s3_nchw_f32` |" in text
+    block = pages.figures([pages.Found("file", ran)])
+    assert "There is no GPU figure" not in block
+    assert "| NVIDIA H200 | nchw f32 | 2 | 1.00 | 0.50 |" in block
+
+
+def test_a_problem_measured_again_counts_once_and_as_the_later_says():
+    old = replace(GPU, records=(record("fprop_n1c1h4w4k1r3s3_nchw_f32", 10.0, 20.0),))
+    new = replace(GPU, records=(record("fprop_n1c1h4w4k1r3s3_nchw_f32", 10.0, 30.0),))
+    text = page(old, new)
+    assert "| fp32 | fprop | 1 | 3.00 | 3.00 |" in text
+    assert "2.00" not in text
+
+
+def test_what_was_disturbed_is_left_out_and_said():
+    disturbed = record("fprop_n1c1h4w4k1r3s3_nchw_f32", 10.0, 20.0, others=1.5)
+    text = page(replace(GPU, records=(disturbed, record("fprop_n1c1h5w4k1r3s3_nchw_f32", 10.0, 5.0))))
+    assert "1 problem left out: disturbed by others, or wrong." in text
+
+
+def test_a_dry_runs_file_is_no_result(tmp_path):
+    replace(GPU, extras={"dry_run": True}).save(tmp_path / "dry-run.json")
+    with pytest.raises(ValueError, match=r"dry-run\.json is of a dry run: it says nothing about a device"):
+        pages.load(tmp_path)
+
+
+def test_a_page_without_the_lines_for_figures_is_refused():
+    with pytest.raises(ValueError, match="the README has no lines"):
+        pages.with_figures("# gpuconv", "figures")
