@@ -59,7 +59,6 @@ def test_nothing_else_is_installed(place):
     code = "import importlib.util as u; print([n for n in {} if u.find_spec(n)])"
     names = [
         "hypothesis",
-        "allpairspy",
         "ml_dtypes",
         "threadpoolctl",
         "platformdirs",
