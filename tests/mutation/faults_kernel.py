@@ -5,6 +5,18 @@ from __future__ import annotations
 from tests.mutation.fault import Fault
 
 
+def _block(name: str, old: str, new: str, why: str) -> Fault:
+    return Fault(name, "cuda_src/include/gpuconv/direct/block.cuh", old, new, why)
+
+
+def _sums(name: str, old: str, new: str, why: str) -> Fault:
+    return Fault(name, "cuda_src/include/gpuconv/direct/sums.cuh", old, new, why)
+
+
+def _tiles(name: str, old: str, new: str, why: str) -> Fault:
+    return Fault(name, "cuda_src/include/gpuconv/direct/tiles.cuh", old, new, why)
+
+
 def _direct(name: str, old: str, new: str, why: str) -> Fault:
     return Fault(name, "cuda_src/kernels/direct.cu", old, new, why)
 
@@ -98,28 +110,28 @@ PIPELINE = (
 )
 
 TAPS = (
-    _direct(
+    _sums(
         "no-guard-of-rows",
         "if (r < 0 || (GUARD_TAPS && r >= rows)) continue;",
         "if (r < 0) continue;",
         "a missing tap times NaN is NaN",
     ),
-    _direct(
+    _sums(
         "no-guard-of-rows-in-loop",
         "if (GUARD_TAPS && r >= rows) break;",
         "",
         "a missing tap times NaN is NaN, where a thread does not slide",
     ),
-    _direct(
+    _sums(
         "no-guard-of-columns", "if (GUARD_TAPS && s >= columns) break;", "", "a missing tap times NaN is NaN"
     ),
-    _direct(
+    _sums(
         "guard-rows-one-early",
         "(GUARD_TAPS && r >= rows)) continue;",
         "(GUARD_TAPS && r + 1 >= rows)) continue;",
         "a guarded stage loses its last row of taps",
     ),
-    _direct(
+    _sums(
         "guard-columns-one-early",
         "if (GUARD_TAPS && s >= columns) break;",
         "if (GUARD_TAPS && s + 1 >= columns) break;",
@@ -131,44 +143,44 @@ TAPS = (
         "block.columns.taps, params.flush_rows",
         "in later stages, columns beyond the last count as taps",
     ),
-    _direct(
+    _sums(
         "tap-row-one-too-many",
         "distance / DILATION_H >= TAPS_R ?",
         "distance / DILATION_H > TAPS_R ?",
         "a row of taps that is not of this stage is added",
     ),
-    _direct(
+    _sums(
         "tap-row-between",
         "distance < 0 || distance % DILATION_H ||",
         "distance < 0 ||",
         "rows between dilated taps are added",
     ),
-    _direct(
+    _sums(
         "tap-rows-undilated-in-loop",
         "(p * kTileStrideH + r * DILATION_H) * InTile::stride(kRow)",
         "(p * kTileStrideH + r) * InTile::stride(kRow)",
         "a thread that does not slide ignores the dilation",
     ),
-    _direct(
+    _sums(
         "cell-of-other-column",
         "window.cell(q * kTileStrideW + s * DILATION_W)",
         "window.cell(q * kTileStrideW + s * DILATION_H)",
         "rows' dilation taken for columns'",
     ),
-    _direct(
+    _sums(
         "window-in-place-of-column",
         "ptx::ld_shared(row + column * InTile::stride(kColumn))",
         "ptx::ld_shared(row + column)",
         "wide windows ignore how far columns lie apart",
     ),
-    _direct(
+    _sums(
         "taps-quad-too-wide",
         "THREAD_K % kQuad == 0 ? kQuad : THREAD_K % 2 == 0 ? 2 : 1;",
         "THREAD_K % kQuad == 0 ? kQuad : 2;",
         "one output's taps are read as a pair",
     ),
-    _direct("quads-ignore-lead", "kSkip = kQuads ? LEAD % kQuad : 0", "kSkip = 0", "quads begin at any cell"),
-    _direct(
+    _sums("quads-ignore-lead", "kSkip = kQuads ? LEAD % kQuad : 0", "kSkip = 0", "quads begin at any cell"),
+    _sums(
         "window-cut",
         "kQuads ? round_up(kSkip + kWindow, kQuad) : kWindow",
         "kQuads ? round_up(kWindow, kQuad) : kWindow",
@@ -177,37 +189,37 @@ TAPS = (
 )
 
 SUMS = (
-    _direct(
+    _sums(
         "never-flushed",
         "if (rows_summed < flush_rows) return;",
         "return;",
         "long sums are one running sum, with its error",
     ),
-    _direct(
+    _sums(
         "flushed-at-every-row",
         "      rows_summed = 0;\n",
         "",
         "after the first time the total is the running sum",
     ),
-    _direct(
+    _sums(
         "flushed-twice",
         "total[p][k][q] += part[p][k][q];\n          part[p][k][q] = 0;",
         "total[p][k][q] += part[p][k][q];",
         "a part joins the total again and again",
     ),
-    _direct(
+    _sums(
         "never-flushed-in-filter",
         "(r + 1) % FLUSH_ROWS == 0) flush(p);",
         "r < 0) flush(p);",
         "a large filter's rows are one running sum, with its error",
     ),
-    _direct(
+    _sums(
         "flush-forgets",
         "total[p][k][q] += part[p][k][q];",
         "total[p][k][q] = part[p][k][q];",
         "only the last part is kept",
     ),
-    _direct(
+    _sums(
         "last-part-lost",
         "return total[p][k][q] + part[p][k][q];",
         "return total[p][k][q];",
@@ -216,43 +228,43 @@ SUMS = (
 )
 
 PLACES = (
-    _direct(
+    _block(
         "stage-columns-stay", "    s = 0;\n    r += TAPS_R;", "    r += TAPS_R;", "columns of taps run on"
     ),
-    _direct(
+    _block(
         "stage-one-more-column",
         "if (s < params.chunks_s * TAPS_S) return;",
         "if (s <= params.chunks_s * TAPS_S) return;",
         "an empty stage takes the place of the last",
     ),
-    _direct(
+    _block(
         "stage-chunks-swapped",
         "    r = index % params.chunks_r * TAPS_R;",
         "    r = index % params.chunks_s * TAPS_R;",
         "a later split begins in the wrong row",
     ),
-    _direct(
+    _block(
         "stage-row-undilated",
         "row0 + stage.r * DILATION_H",
         "row0 + stage.r",
         "later rows of taps are too near",
     ),
-    _direct(
+    _block(
         "stage-column-of-rows",
         "column0 + stage.s * DILATION_W",
         "column0 + stage.s * DILATION_H",
         "rows' dilation taken for columns'",
     ),
-    _direct(
+    _block(
         "column-unstrided",
         "block.q * STRIDE_W - LEAD",
         "block.q - LEAD",
         "later blocks load the wrong columns",
     ),
-    _direct(
+    _block(
         "row-of-other-stride", "block.p * STRIDE_H)", "block.p * STRIDE_W)", "columns' stride taken for rows'"
     ),
-    _direct(
+    _block(
         "lead-forgotten", "block.q * STRIDE_W - LEAD)", "block.q * STRIDE_W)", "the halo tile begins late"
     ),
     _direct(
@@ -261,15 +273,15 @@ PLACES = (
         "(place.q * kTileStrideW)",
         "threads read too early columns",
     ),
-    _direct("group-not-scaled", "g = at * BLOCK_G;", "g = at;", "blocks of groups overlap"),
-    _direct(
+    _block("group-not-scaled", "g = at * BLOCK_G;", "g = at;", "blocks of groups overlap"),
+    _block(
         "classes-swapped",
         "index = params.classes_w.divmod(index, at);",
         "index = params.classes_h.divmod(index, at);",
         "columns fall into rows' classes",
     ),
-    _direct("thread-rows-overlap", "    p *= THREAD_P;\n", "", "threads compute each other's rows"),
-    _direct(
+    _block("thread-rows-overlap", "    p *= THREAD_P;\n", "", "threads compute each other's rows"),
+    _block(
         "k-first-groups-inside",
         "k = take(kThreadsK);\n      g = take(BLOCK_G);\n      q = take(kThreadsQ);",
         "k = take(kThreadsK);\n      g = take(BLOCK_N);\n      q = take(kThreadsQ);",
@@ -284,28 +296,28 @@ PLACES = (
     _direct(
         "tile-rows-unstrided", "place.p * kTileStrideH * InTile", "place.p * InTile", "rows are too near"
     ),
-    _direct(
+    _tiles(
         "tile-one-row-short",
         "kRows = (BLOCK_P - 1) * kTileStrideH + (TAPS_R - 1) * DILATION_H + 1;",
         "kRows = (BLOCK_P - 1) * kTileStrideH + (TAPS_R - 1) * DILATION_H;",
         "the halo lacks its last row",
     ),
-    _direct(
+    _tiles(
         "columns-not-rounded",
         "round_up(round_up(kColumnsNeeded, kQuad), IN_VECTOR)",
         "round_up(kColumnsNeeded, IN_VECTOR)",
         "quads of later rows are misaligned",
     ),
-    _direct(
+    _tiles(
         "taps-misaligned",
         "kInCells = round_up(InTile::kStored, kQuad)",
         "kInCells = InTile::kStored",
         "taps begin at any cell",
     ),
-    _direct(
+    _tiles(
         "planes-overlap",
-        "axis == kGroup ? BLOCK_C * kPlane : BLOCK_G * BLOCK_C * kPlane",
-        "axis == kGroup ? BLOCK_C * kPlane : BLOCK_C * kPlane",
+        "{kColumns, 1, kPlane, BLOCK_G * BLOCK_C * kPlane, BLOCK_C * kPlane}",
+        "{kColumns, 1, kPlane, BLOCK_C * kPlane, BLOCK_C * kPlane}",
         "images lie over groups in shared memory",
     ),
 )

@@ -18,8 +18,14 @@ FIRST = 40
 #: Seconds after which one case, or one test, is taken for hung; most are done in one.
 CASE_SECONDS, TEST_SECONDS = 120, 600
 UNIT_TESTS = ("test_cuda_params.py", "test_cuda_src.py", "test_direct*.py", "test_correlation*.py")
-#: In this order; `test_direct.py` ends with sanitizers, which take longest.
-EMULATOR_TESTS = ("test_direct_*.py", "test_split*.py", "test_elements*.py", "test_direct.py")
+#: In this order: `test_direct.py` ends with sanitizers, and random examples take long to be made small.
+EMULATOR_TESTS = (
+    "test_direct_*.py",
+    "test_split*.py",
+    "test_elements*.py",
+    "test_direct.py",
+    "test_random.py",
+)
 _CONFIG = re.compile(r" \w+\(\w+=\d+(?:,\w+=\d+)*(?:\)|$)")
 
 
