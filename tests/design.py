@@ -128,7 +128,7 @@ def _case(p: ConvProblem, kernel: CudaKernel[Any], which: int, offset: int, devi
     if which == 0:
         return Case(p, kernel, kernel.default_config(p, device), offset)
     configs = kernel.configs(p, device)
-    return Case(p, kernel, configs[which * len(configs) // len(CONFIGS)], offset)
+    return Case(p, kernel, configs[which * (len(configs) - 1) // (len(CONFIGS) - 1)], offset)
 
 
 def listed_text() -> str:

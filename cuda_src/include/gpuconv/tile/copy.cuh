@@ -32,7 +32,9 @@ struct TileCopy {
   static_assert(!Async || sizeof(Element) == sizeof(Stored), "cp.async converts nothing");
 
   // Whether the cells of one load are also neighbours in shared memory, and aligned there.
-  static constexpr bool aligned_stride(int axis) { return axis == kUnit || Shape::stride(axis) % kVector == 0; }
+  static constexpr bool aligned_stride(int axis) {
+    return axis == kUnit || Shape::extent(axis) == 1 || Shape::stride(axis) % kVector == 0;
+  }
   static constexpr bool kTogether = Shape::stride(kUnit) == 1 && aligned_stride(kRow) && aligned_stride(kColumn) &&
                                     aligned_stride(kChannel) && aligned_stride(kLane) && aligned_stride(kGroup);
   // Cells of one shared-memory store.
