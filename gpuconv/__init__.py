@@ -22,7 +22,9 @@ if TYPE_CHECKING:
         receptive_field,
     )
     from gpuconv.errors import UnsupportedProblem
+    from gpuconv.patches import fold, unfold
     from gpuconv.problem import ConvProblem
+    from gpuconv.transpose import conv_transpose2d, conv_transpose2d_input_grad, conv_transpose2d_weight_grad
 
 __all__ = [
     "ConvProblem",
@@ -32,19 +34,28 @@ __all__ = [
     "conv2d_bias_grad",
     "conv2d_input_grad",
     "conv2d_weight_grad",
+    "conv_transpose2d",
+    "conv_transpose2d_input_grad",
+    "conv_transpose2d_weight_grad",
     "flops",
+    "fold",
     "min_bytes",
     "output_shape",
     "parameter_count",
     "receptive_field",
+    "unfold",
 ]
 
 _HOME = {
     **dict.fromkeys(("conv2d", "conv2d_bias_grad", "conv2d_input_grad", "conv2d_weight_grad"), "api"),
     **dict.fromkeys(
+        ("conv_transpose2d", "conv_transpose2d_input_grad", "conv_transpose2d_weight_grad"), "transpose"
+    ),
+    **dict.fromkeys(
         ("ReceptiveField", "flops", "min_bytes", "output_shape", "parameter_count", "receptive_field"),
         "arithmetic",
     ),
+    **dict.fromkeys(("fold", "unfold"), "patches"),
     "ConvProblem": "problem",
     "UnsupportedProblem": "errors",
 }

@@ -7,7 +7,7 @@ becomes a `ConvProblem`, and finds its plan through `dispatch`; only calls that 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -15,11 +15,34 @@ from gpuconv import arguments, dispatch, settings
 from gpuconv.backend import arrays
 from gpuconv.backend.device import Device
 from gpuconv.backend.launch import Launcher
-from gpuconv.options import Options
+from gpuconv.kernels.cuda import unfold
+from gpuconv.layout import common_shape
+from gpuconv.options import Options, TransposedOptions
 from gpuconv.plan import Plan
-from gpuconv.problem import DTYPES, ConvProblem, Op
+from gpuconv.problem import DTYPES, ConvProblem, Op, Shape
 
-_plans: dict[tuple[Any, ...], Plan] = {}
+
+class _Found(NamedTuple):
+    """A plan, and how a call's arrays become the plan's.
+
+    Attributes
+    ----------
+    plan : Plan
+    shape : Shape
+        Of the call's result.
+    swapped : bool
+        Whether the call's first operand is the plan's second.
+    ragged : bool
+        Whether some array is smaller than the plan has it, see `TransposedOptions`.
+    """
+
+    plan: Plan
+    shape: Shape
+    swapped: bool
+    ragged: bool
+
+
+_plans: dict[tuple[Any, ...], _Found] = {}
 _MOST_PLANS: Final = 4096
 
 
@@ -38,32 +61,68 @@ class Call:
     weight_shape: Any = None
 
 
-def run(call: Call, options: Options) -> Any:
+def run(call: Call, options: Options | TransposedOptions) -> Any:
     """Check, find a plan, compute; return the result."""
     launcher = None
     if not isinstance(next(iter(call.operands.values())), np.ndarray):
         launcher, call = _adopted(call)
     key = _key(call, options, launcher)
-    plan = None if key is None else _plans.get(key)
-    if plan is None:
-        plan = _plan(call, options, launcher)
+    found = None if key is None else _plans.get(key)
+    if found is None:
+        found = _find(call, options, launcher)
         if key is not None:
             if len(_plans) >= _MOST_PLANS:
                 _plans.clear()
-            _plans[key] = plan
+            _plans[key] = found
     if launcher is not None:
-        return _run_on_device(call, plan, launcher)
+        return _run_on_device(call, found, launcher)
+    plan, shape, swapped, ragged = found
     p = plan.problem
     first, second = map(arrays.plain, call.operands.values())
-    a, b = (second, first) if call.op == "dgrad" else (first, second)
-    shape, out = p.operand_shapes[2], call.out
+    a, b = (second, first) if swapped else (first, second)
+    out = call.out
     if out is None:
         result = out = np.empty(shape, a.dtype.newbyteorder("="))
     else:
         inputs = {**call.operands, "bias": call.bias, "residual": call.residual}
         result = arrays.check_out(out, shape, p.dtype, plan.device, inputs, None)
-    plan(a, b, result, bias=arrays.plain(call.bias), residual=arrays.plain(call.residual))
+    whole = result
+    if ragged:
+        shape_a, shape_b, shape_out = p.operand_shapes
+        a, b = _extended(a, shape_a), _extended(b, shape_b)
+        if shape != shape_out:
+            whole = np.empty(shape_out, a.dtype.newbyteorder("="))
+    plan(a, b, whole, bias=arrays.plain(call.bias), residual=arrays.plain(call.residual))
+    if whole is not result:
+        result[...] = _corner(whole, shape)
     return out
+
+
+def _extended(array: Any, shape: Shape) -> Any:
+    """A NumPy array with zeros behind its end along each axis, up to a shape."""
+    if array.shape == shape:
+        return array
+    larger = np.zeros(shape, array.dtype)
+    _corner(larger, array.shape)[...] = array
+    return larger
+
+
+def _extended_there(array: Any, shape: Shape, p: ConvProblem, where: Device, launcher: Launcher) -> Any:
+    """The same for a contiguous device array: its patches of one cell, those on the padding included."""
+    if arrays.shape_of(array) == shape:
+        return array
+    N, C, H, W = common_shape(arrays.shape_of(array), p.layout)
+    _, _, height, width = common_shape(shape, p.layout)
+    padding = (0, height - H), (0, width - W)
+    cells = ConvProblem("fprop", N, C, H, W, 1, 1, 1, padding=padding, layout=p.layout, dtype=p.dtype)
+    larger = launcher.empty(shape, p.dtype, where)
+    unfold.enqueue(cells, array, larger, where, launcher, folds=False)
+    return larger
+
+
+def _corner(array: Any, shape: tuple[int, ...]) -> Any:
+    """View the first cells along each axis."""
+    return array[tuple(map(slice, shape))]
 
 
 def _adopted(call: Call) -> tuple[Launcher, Call]:
@@ -82,25 +141,31 @@ def _adopted(call: Call) -> tuple[Launcher, Call]:
     return launcher, replace(call, operands=operands, bias=views.get("bias"), residual=views.get("residual"))
 
 
-def _run_on_device(call: Call, plan: Plan, launcher: Launcher) -> Any:
+def _run_on_device(call: Call, found: _Found, launcher: Launcher) -> Any:
     """Enqueue everything on the current stream, and wait for nothing."""
+    plan, shape, swapped, ragged = found
     p, given = plan.problem, _present(call)
     for name, array in given.items():
         arrays.check_aligned(name, array, launcher)
-    shape, target = p.operand_shapes[2], None
+    target = None
     if call.out is not None:
         target = arrays.check_out(call.out, shape, p.dtype, plan.device, given, launcher)
     for name, array in given.items():
         given[name] = launcher.contiguous(array)
         if given[name] is not array:
             settings.log("launch", f"{name} is not contiguous and is copied  # gpuconv problem '{p}'")
-    if target is not None and arrays.is_contiguous(target):
+    first, second = (given[name] for name in call.operands)
+    a, b = (second, first) if swapped else (first, second)
+    shape_a, shape_b, shape_out = p.operand_shapes
+    if ragged:
+        a, b = (_extended_there(*each, p, plan.device, launcher) for each in ((a, shape_a), (b, shape_b)))
+    if target is not None and shape == shape_out and arrays.is_contiguous(target):
         result = target
     else:
-        result = launcher.empty(shape, p.dtype, plan.device)
-    first, second = (given[name] for name in call.operands)
-    a, b = (second, first) if call.op == "dgrad" else (first, second)
+        result = launcher.empty(shape_out, p.dtype, plan.device)
     plan(a, b, result, bias=given.get("bias"), residual=given.get("residual"))
+    if shape != shape_out:
+        result = launcher.contiguous(_corner(result, shape))
     if target is None:
         return result
     if result is not target:
@@ -114,11 +179,14 @@ def _present(call: Call) -> dict[str, Any]:
     return {**call.operands, **{name: array for name, array in extras.items() if array is not None}}
 
 
-def _key(call: Call, options: Options, launcher: Launcher | None) -> tuple[Any, ...] | None:
+def _key(
+    call: Call, options: Options | TransposedOptions, launcher: Launcher | None
+) -> tuple[Any, ...] | None:
     """Everything a plan follows from, as written; None for what only the checks can judge."""
     if call.tune is not None and call.tune is not False:
         return None
-    key: list[Any] = [call.op, settings.read("GPUCONV_KERNEL"), settings.read("GPUCONV_CONFIG")]
+    key: list[Any] = [type(options), call.op]
+    key += settings.read("GPUCONV_KERNEL"), settings.read("GPUCONV_CONFIG")
     # a plan in the table keeps its launcher alive, so no other gets the number
     key.append(None if launcher is None else id(launcher))
     for array in (*call.operands.values(), call.bias, call.residual):
@@ -148,19 +216,31 @@ def _raw(value: Any) -> Any:
     return kind, value
 
 
-def _plan(call: Call, options: Options, launcher: Launcher | None) -> Plan:
-    problem, where = _checked(call, options, launcher)
-    return dispatch.plan_for(problem, where)
+def _find(call: Call, options: Options | TransposedOptions, launcher: Launcher | None) -> _Found:
+    problem, shape, where = _checked(call, options, launcher)
+    given = [arrays.shape_of(array) for array in call.operands.values()]
+    swapped = (call.op == "dgrad") is not isinstance(options, TransposedOptions)
+    if swapped:
+        given.reverse()
+    ragged = (*given, shape) != problem.operand_shapes
+    return _Found(dispatch.plan_for(problem, where), shape, swapped, ragged)
 
 
-def _checked(call: Call, options: Options, launcher: Launcher | None) -> tuple[ConvProblem, Device]:
-    """The problem and device of a call, or the error that says what is wrong with it."""
+def _checked(
+    call: Call, options: Options | TransposedOptions, launcher: Launcher | None
+) -> tuple[ConvProblem, Shape, Device]:
+    """The problem, the result's shape and the device, or the error that says what is wrong with a call."""
     dtype, where = _arrays(call, launcher)
     if call.tune is not None and not isinstance(call.tune, (bool, np.bool_)):
         raise TypeError(f"tune must be None or False, got {arguments.show(call.tune)}")
     if call.tune:
         raise ValueError("tune must be None or False: this version has no autotuner, got True")
-    x, w = _forward_shape(call, "x", "input_shape"), _forward_shape(call, "w", "weight_shape")
+    w = _forward_shape(call, "w", "weight_shape")
+    if isinstance(options, TransposedOptions) and call.op == "fprop":
+        grad_out = _forward_shape(call, "grad_out", "")
+        x = "the input", options.input_shape(grad_out, w)
+    else:
+        x = _forward_shape(call, "x", "input_shape")
     problem = options.problem(
         call.op,
         x,
@@ -170,15 +250,20 @@ def _checked(call: Call, options: Options, launcher: Launcher | None) -> tuple[C
         residual=call.residual is not None,
         activation=call.activation,
     )
-    y_shape = problem.y_shape
+    shape = problem.operand_shapes[2]
+    if isinstance(options, TransposedOptions):
+        y_shape, channels = problem.x_shape, problem.C
+        shape = x[1] if call.op == "fprop" else shape
+    else:
+        y_shape, channels = problem.y_shape, problem.K
     for name, array, expected in (
         ("grad_out", call.operands.get("grad_out"), y_shape),
-        ("bias", call.bias, (problem.K,)),
+        ("bias", call.bias, (channels,)),
         ("residual", call.residual, y_shape),
     ):
         if array is not None and arrays.shape_of(array) != expected:
             raise ValueError(f"{name} must have shape {expected}, got {arrays.shape_of(array)}")
-    return problem, where
+    return problem, shape, where
 
 
 def _arrays(call: Call, launcher: Launcher | None) -> tuple[str, Device]:

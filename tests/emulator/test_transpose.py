@@ -18,6 +18,9 @@ CASES = (
     Transposed(2, 6, 9, 5, 4, 3, 2, (3, 1), ((0, 2), (1, 0)), (2, 0), (1, 2), 3, "nhwc", "ohwi", "bf16"),
     Transposed(1, 4, 4, 6, 5, 3, 3, (2, 2), ((1, 1), (1, 1)), (1, 0), groups=4, dtype="f64"),
     Transposed(0, 2, 2, 3, 3, 2, 2),
+    # rows and columns that no input reaches
+    Transposed(2, 3, 2, 3, 4, 2, 2, dilation=(2, 3), output_padding=(1, 2)),
+    Transposed(1, 2, 4, 3, 2, 2, 3, (2, 1), ((1, 0), (0, 1)), (4, 3), (5, 4), 2, "nhwc", "ohwi", "f16"),
 )
 
 
@@ -47,6 +50,9 @@ def test_it_and_its_gradients_are_exact(has_compiler, t, schedule):
         assert plain is out
         np.testing.assert_array_equal(out.get(), by_taps(t, x, w).astype(NUMPY[t.dtype]))
         grad_x = gpuconv.conv_transpose2d_input_grad(on["w"], on["grad"], **t.options).get()
+        out = emulator.array(np.full(x.shape, np.nan, x.dtype), offset=1)
+        assert gpuconv.conv_transpose2d_input_grad(on["w"], on["grad"], out=out, **t.options) is out
+        np.testing.assert_array_equal(out.get(), grad_x)
         grad_w = gpuconv.conv_transpose2d_weight_grad(on["x"], w.shape, on["grad"], **t.options).get()
     np.testing.assert_array_equal(grad_x, gpuconv.conv_transpose2d_input_grad(w, grad, **t.options))
     np.testing.assert_array_equal(grad_w, gpuconv.conv_transpose2d_weight_grad(x, w.shape, grad, **t.options))

@@ -9,6 +9,7 @@ import pytest
 
 from gpuconv.backend.device import Device
 from gpuconv.backend.source import cuda_source_folder
+from gpuconv.kernels.cuda import unfold
 from gpuconv.kernels.cuda.direct import CudaDirect
 from gpuconv.problem import OPS, ConvProblem
 
@@ -46,7 +47,6 @@ class TestFile:
         assert len(lines) <= 400
         assert max(map(len, lines)) <= 120
 
-
     def test_every_macro_has_a_default(self, path):
         text = code_of(path)
         for name in set(re.findall(r"#\s*ifndef\s+(\w+)", text)):
@@ -62,3 +62,5 @@ def test_every_definition_that_the_host_makes_has_a_default():
         config = replace(kernel.default_config(p, device), splits=2)
         for spec in kernel.launches(p, config, device):
             assert {name for name, _ in spec.binary.defines} <= macros
+        spec = unfold.launch(p, device, folds=op == "dgrad")
+        assert {name for name, _ in spec.binary.defines} <= macros

@@ -63,6 +63,17 @@ def up_wgrad(x=G, shape=(6, 4, 3, 3), grad=X, **options):
     return lambda: gpuconv.conv_transpose2d_weight_grad(x, shape, grad, **options)
 
 
+COLS = np.ones((2, 36, 36), np.float32)
+
+
+def unfold(x=X, size=3, **options):
+    return lambda: gpuconv.unfold(x, size, **options)
+
+
+def fold(cols=COLS, shape=(2, 4, 8, 8), size=3, **options):
+    return lambda: gpuconv.fold(cols, shape, size, **options)
+
+
 def overlapping():
     room = np.ones(2 * 4 * 8 * 8 + 100, np.float32)
     x = room[: X.size].reshape(X.shape)
@@ -293,6 +304,43 @@ WRONG = [
     ("grad_out", ValueError, up_wgrad(shape=(6, 4, 3, 4))),
     ("grad_out", ValueError, up_wgrad(stride=2)),
     ("x", TypeError, up_wgrad(x=None)),
+    # patches
+    ("x", TypeError, unfold([[1.0]])),
+    ("x", TypeError, unfold(X.astype(int))),
+    ("x", TypeError, unfold(np.ma.masked_array(X))),
+    ("x", ValueError, unfold(X[0])),
+    ("x", ValueError, unfold(X[:, :0])),
+    ("x", ValueError, unfold(X[:, :, :0])),
+    ("kernel_size", ValueError, unfold(size=9)),
+    ("kernel_size", ValueError, unfold(size=0)),
+    ("kernel_size", ValueError, unfold(size=(3, 3, 3))),
+    ("kernel_size", TypeError, unfold(size=3.0)),
+    ("kernel_size", TypeError, unfold(size=None)),
+    ("kernel_size", ValueError, unfold(dilation=4)),
+    ("kernel_size", ValueError, unfold(X, 2**20, padding=2**29)),
+    ("stride", ValueError, unfold(stride=0)),
+    ("dilation", TypeError, unfold(dilation="2")),
+    ("padding", ValueError, unfold(padding="full")),
+    ("padding", ValueError, unfold(padding=-1)),
+    ("data_format", ValueError, unfold(data_format="nchw")),
+    ("out", ValueError, unfold(out=np.zeros((2, 36, 6, 6), np.float32))),
+    ("out", TypeError, unfold(out=np.zeros(COLS.shape))),
+    ("out", ValueError, unfold(size=1, out=X.reshape(2, 4, 64))),
+    ("cols", TypeError, fold(None)),
+    ("cols", ValueError, fold(COLS[0])),
+    ("cols", ValueError, fold(COLS[:, :9])),
+    ("cols", ValueError, fold(padding=1)),
+    ("cols", ValueError, fold(data_format="NHWC")),
+    ("cols", TypeError, fold(COLS.astype(bool))),
+    ("input_shape", TypeError, fold(shape=8)),
+    ("input_shape", ValueError, fold(shape=(8, 8))),
+    ("input_shape", ValueError, fold(shape=(2, 0, 8, 8))),
+    ("input_shape", TypeError, fold(shape=(2, 4, 8.0, 8))),
+    ("kernel_size", ValueError, fold(size=9)),
+    ("kernel_size", TypeError, fold(size="3")),
+    ("stride", TypeError, fold(stride=None)),
+    ("out", ValueError, fold(out=np.zeros((2, 4, 8, 9), np.float32))),
+    ("out", TypeError, fold(out=[])),
     # arithmetic
     ("input_shape", ValueError, lambda: gpuconv.output_shape((1, 3, 7), (2, 3, 3, 3))),
     ("weight_shape", ValueError, lambda: gpuconv.output_shape((1, 3, 7, 7), (2, 2, 3, 3))),
@@ -326,6 +374,7 @@ def test_the_error_names_the_argument(argument, error, call, again):
         gpuconv.conv_transpose2d(G, W, stride=2, output_padding=0)
         gpuconv.conv_transpose2d_input_grad(W, X)
         gpuconv.conv_transpose2d_weight_grad(G, (6, 4, 3, 3), X)
+        gpuconv.fold(gpuconv.unfold(X, 3), X.shape, 3)
     with pytest.raises(error) as raised:
         call()
     assert type(raised.value) is error

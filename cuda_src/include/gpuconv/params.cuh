@@ -52,4 +52,20 @@ struct SplitSumParams {
   FastDivmod channel_stride, channels;  // channel of element e: e / channel_stride mod channels
 };
 
+// Patches of images, see kernels/unfold.cu: tap (r, s) of patch (i, j) lies on the cell in row
+// i stride_h + r dilation_h - pad_h and column j stride_w + s dilation_w - pad_w.
+struct UnfoldParams {
+  const void* from;
+  void* to;
+  long long image, channel, row, column;                                             // elements between cells
+  long long cols_image, cols_channel, tap_row, tap_column, patch_row, patch_column;  // and of the patches
+  int height, width, rows, columns, taps_h, taps_w;  // cells of an image, patches of it, cells of a patch
+  int pad_h, pad_w, stride_h, stride_w, dilation_h, dilation_w;
+  int units;                    // of the axes below `outer`
+  int outer;                    // the first axis that whole rounds of blocks count
+  FastDivmod blocks;            // that make one round
+  FastDivmod extents[6];        // of each axis that results are counted by, innermost first
+  FastDivmod step_h, step_w;    // the strides
+};
+
 }  // namespace gpuconv

@@ -82,3 +82,29 @@ class SplitSumParams(Struct):
         ("channel_stride", FastDivmod),
         ("channels", FastDivmod),
     ]
+
+
+class UnfoldParams(Struct):
+    """Parameters of ``kernels/unfold.cu`` after its two pointers."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        *(
+            (name, ctypes.c_int64)
+            for name in (
+                "image", "channel", "row", "column",
+                "cols_image", "cols_channel", "tap_row", "tap_column", "patch_row", "patch_column",
+            )
+        ),
+        *(
+            (name, ctypes.c_int32)
+            for name in (
+                "height", "width", "rows", "columns", "taps_h", "taps_w",
+                "pad_h", "pad_w", "stride_h", "stride_w", "dilation_h", "dilation_w",
+                "units", "outer",
+            )
+        ),
+        ("blocks", FastDivmod),
+        ("extents", FastDivmod * 6),
+        ("step_h", FastDivmod),
+        ("step_w", FastDivmod),
+    ]  # fmt: skip

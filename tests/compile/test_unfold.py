@@ -1,0 +1,35 @@
+"""Every form of the patches' kernel builds for every architecture."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from gpuconv.backend import jit
+from gpuconv.kernels.cuda import unfold
+from gpuconv.problem import DTYPES, ConvProblem
+from tests.compile.cards import CARDS, card
+from tests.compile.test_kernels import compiler, judge, known
+
+__all__ = ["compiler"]
+
+#: Channels that give every width of access, spread taps and others.
+FORMS = [
+    (ConvProblem.parse(f"fprop_n1c{channels}h9w9k1r3s3_{layout}_{dtype}"), folds)
+    for dtype, folds, (layout, channels) in product(
+        DTYPES, (False, True), (("nchw", 3), ("nhwc", 3), ("nhwc", 6), ("nhwc", 64), ("nhwc", 130))
+    )
+]
+
+
+@pytest.mark.parametrize(
+    "number", range(len(FORMS)), ids=lambda number: f"{FORMS[number][0]}-{FORMS[number][1]}"
+)
+def test_builds_without_spills(compiler, number):
+    p, folds = FORMS[number]
+    device = card(list(CARDS)[number % len(CARDS)])
+    if not known(device.arch):
+        pytest.skip(f"this NVRTC does not know {device.arch}")
+    spec = unfold.launch(p, device, folds=folds)
+    judge(jit.resources(spec.binary), spec.block[0])
