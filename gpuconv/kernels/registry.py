@@ -7,14 +7,24 @@ from typing import Any
 
 from gpuconv.kernels.base import Kernel
 from gpuconv.kernels.cpu.depthwise import CpuDepthwiseBanded, CpuDepthwiseTaps
+from gpuconv.kernels.cpu.fft_convolution import CpuFft
 from gpuconv.kernels.cpu.im2col_gemm import CpuIm2colGemm, CpuPointwise
+from gpuconv.kernels.cpu.separable import CpuSeparable
 from gpuconv.kernels.cuda.direct import CudaDirect
 
 
 @cache
 def kernels() -> tuple[Kernel[Any], ...]:
     """All kernels; among equals in preference, the first is chosen."""
-    return (CpuPointwise(), CpuDepthwiseTaps(), CpuDepthwiseBanded(), CpuIm2colGemm(), CudaDirect())
+    return (
+        CpuPointwise(),
+        CpuDepthwiseTaps(),
+        CpuDepthwiseBanded(),
+        CpuFft(),
+        CpuSeparable(),
+        CpuIm2colGemm(),
+        CudaDirect(),
+    )
 
 
 def by_name(name: str) -> Kernel[Any]:

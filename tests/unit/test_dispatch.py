@@ -38,6 +38,18 @@ MADE_UP = Device("cpu", "a made-up processor", threads=3)
         ("fprop_n1c8h9w9k8r7s7p3g8_nhwc_f32", "cpu_depthwise_taps"),
         ("fprop_n1c1h99w99k1r15s15_nchw_f32", "cpu_depthwise_banded"),
         ("fprop_n1c8h99w99k8r3s3d9g8_nchw_f32", "cpu_im2col_gemm"),
+        ("fprop_n1c1h512w512k1r31s31u2p15_nchw_f32", "cpu_fft"),
+        ("fprop_n1c64h56w56k64r31s31p15g64_nchw_f32", "cpu_fft"),
+        ("dgrad_n1c64h56w56k64r31s31p15g64_nhwc_f16", "cpu_fft"),
+        ("fprop_n1c8h128w128k8r15s15p7_nchw_f32", "cpu_fft"),
+        ("fprop_n1c64h14w14k64r31s31p15g64_nchw_f32", "cpu_depthwise_banded"),
+        ("fprop_n1c64h56w56k64r31s31p15g64_nchw_f64", "cpu_depthwise_banded"),
+        ("wgrad_n1c64h56w56k64r31s31p15g64_nchw_f32", "cpu_im2col_gemm"),
+        ("fprop_n1c64h56w56k64r7s7p3_nchw_f32", "cpu_im2col_gemm"),
+        ("fprop_n1c1h512w512k1r31s31p15_nchw_f32", "cpu_separable"),
+        ("dgrad_n1c3h512w512k3r9s9p4g3_nhwc_f32", "cpu_separable"),
+        ("fprop_n1c1h512w512k1r5s5p2_nchw_f32", "cpu_depthwise_banded"),
+        ("fprop_n1c1h512w512k1r31s31p15_nchw_f64", "cpu_depthwise_banded"),
     ],
 )
 def test_choice(text, kernel):
