@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         receptive_field,
     )
     from gpuconv.errors import UnsupportedProblem
+    from gpuconv.filters import convolve2d, correlate2d
     from gpuconv.patches import fold, unfold
     from gpuconv.problem import ConvProblem
     from gpuconv.transpose import conv_transpose2d, conv_transpose2d_input_grad, conv_transpose2d_weight_grad
@@ -37,6 +38,8 @@ __all__ = [
     "conv_transpose2d",
     "conv_transpose2d_input_grad",
     "conv_transpose2d_weight_grad",
+    "convolve2d",
+    "correlate2d",
     "flops",
     "fold",
     "min_bytes",
@@ -55,6 +58,7 @@ _HOME = {
         ("ReceptiveField", "flops", "min_bytes", "output_shape", "parameter_count", "receptive_field"),
         "arithmetic",
     ),
+    **dict.fromkeys(("convolve2d", "correlate2d"), "filters"),
     **dict.fromkeys(("fold", "unfold"), "patches"),
     "ConvProblem": "problem",
     "UnsupportedProblem": "errors",

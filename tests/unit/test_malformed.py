@@ -74,6 +74,17 @@ def fold(cols=COLS, shape=(2, 4, 8, 8), size=3, **options):
     return lambda: gpuconv.fold(cols, shape, size, **options)
 
 
+PICTURE, KERNEL = np.ones((7, 8), np.float32), np.ones((3, 2), np.float32)
+
+
+def corr(in1=PICTURE, in2=KERNEL, *options, **more):
+    return lambda: gpuconv.correlate2d(in1, in2, *options, **more)
+
+
+def conv_like_scipy(in1=PICTURE, in2=KERNEL, *options, **more):
+    return lambda: gpuconv.convolve2d(in1, in2, *options, **more)
+
+
 def overlapping():
     room = np.ones(2 * 4 * 8 * 8 + 100, np.float32)
     x = room[: X.size].reshape(X.shape)
@@ -341,6 +352,45 @@ WRONG = [
     ("stride", TypeError, fold(stride=None)),
     ("out", ValueError, fold(out=np.zeros((2, 4, 8, 9), np.float32))),
     ("out", TypeError, fold(out=[])),
+    # filters
+    ("in1", TypeError, corr([[1.0]])),
+    ("in1", TypeError, corr(None)),
+    ("in1", TypeError, corr(Hostile())),
+    ("in1", TypeError, corr(np.ma.masked_array(PICTURE))),
+    ("in1", TypeError, corr(PICTURE.astype(complex))),
+    ("in1", TypeError, corr(PICTURE.astype(object))),
+    ("in1", TypeError, corr(PICTURE.astype("timedelta64[s]"))),
+    ("in1", ValueError, corr(PICTURE[0])),
+    ("in1", ValueError, corr(PICTURE[None, None])),
+    ("in1", ValueError, corr(PICTURE[:0])),
+    ("in1", ValueError, corr(PICTURE[:, :, None][..., :0])),
+    ("in2", TypeError, corr(in2=[[1.0]])),
+    ("in2", TypeError, corr(in2=2.0)),
+    ("in2", TypeError, corr(in2=KERNEL.astype(np.complex64))),
+    ("in2", TypeError, corr(in2=KERNEL.astype(str))),
+    ("in2", ValueError, corr(in2=KERNEL[0])),
+    ("in2", ValueError, corr(in2=KERNEL[:, :, None])),
+    ("in2", ValueError, corr(in2=KERNEL[:, :0])),
+    ("in2", ValueError, corr(PICTURE[:2], mode="valid")),
+    ("mode", ValueError, corr(mode="SAME")),
+    ("mode", ValueError, corr(mode="")),
+    ("mode", TypeError, corr(mode=None)),
+    ("mode", TypeError, corr(mode=2)),
+    ("boundary", ValueError, corr(boundary="reflect")),
+    ("boundary", ValueError, corr(PICTURE, KERNEL, "full", "constant")),
+    ("boundary", TypeError, corr(boundary=0)),
+    ("fillvalue", TypeError, corr(fillvalue=1j)),
+    ("fillvalue", TypeError, corr(fillvalue="0")),
+    ("fillvalue", TypeError, corr(fillvalue=None)),
+    ("fillvalue", TypeError, corr(fillvalue=True)),
+    ("fillvalue", TypeError, corr(fillvalue=np.zeros(1))),
+    ("fillvalue", ValueError, corr(fillvalue=1e39)),
+    ("fillvalue", ValueError, corr(fillvalue=10**5000)),
+    ("in1", TypeError, conv_like_scipy(PICTURE.astype(complex))),
+    ("in2", ValueError, conv_like_scipy(PICTURE[:, :1], mode="valid")),
+    ("mode", ValueError, conv_like_scipy(mode="half")),
+    ("boundary", ValueError, conv_like_scipy(boundary="symmetric")),
+    ("fillvalue", TypeError, conv_like_scipy(fillvalue=[0])),
     # arithmetic
     ("input_shape", ValueError, lambda: gpuconv.output_shape((1, 3, 7), (2, 3, 3, 3))),
     ("weight_shape", ValueError, lambda: gpuconv.output_shape((1, 3, 7, 7), (2, 2, 3, 3))),
@@ -394,6 +444,14 @@ def test_a_failed_call_leaves_out_untouched():
 def test_complex_input_says_how_to_split():
     with pytest.raises(TypeError, match=r"x\.real and x\.imag"):
         conv(X.astype(complex))()
+
+
+@pytest.mark.parametrize("call", [corr, conv_like_scipy])
+def test_complex_pictures_and_kernels_too(call):
+    with pytest.raises(TypeError, match=r"^in1 .*in1\.real and in1\.imag"):
+        call(PICTURE.astype(complex))()
+    with pytest.raises(TypeError, match=r"^in2 .*in2\.real and in2\.imag"):
+        call(in2=KERNEL.astype(np.complex64))()
 
 
 def test_too_little_memory_leaves_out_untouched(monkeypatch):
