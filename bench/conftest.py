@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gpuconv import measure
-from gpuconv.backend import detect
+from gpuconv.backend import detect, launch
 from gpuconv.backend import device as devices
 from gpuconv.backend.device import Device
 from gpuconv.families import FAMILIES
@@ -78,7 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # a table of its own says the same in less; --benchmark-verbose shows both
     config.option.benchmark_quiet = True
     commit = None if path is None else environment.commit_of()
-    session = config.stash[SESSION] = Session(devices.cuda(0) if on_cuda else devices.cpu(), commit)
+    session = config.stash[SESSION] = Session(launch.cuda(0) if on_cuda else devices.cpu(), commit)
     if "bench_baseline" in config.option:
         session.baselines = _baselines(config.getoption("bench_baseline"), session.device)
         problems(config)
@@ -127,14 +127,20 @@ def measured(benchmark: Any, session: Session, pytestconfig: pytest.Config) -> C
     """
 
     def run(p: ConvProblem) -> Record:
-        found = measure_problem(
-            p,
-            session.device,
-            baselines=session.baselines,
-            turns=pytestconfig.getoption("bench_turns", measure.TURNS),
-            commit=session.commit,
-            timed=benchmark.enabled,
-        )
+        try:
+            found = measure_problem(
+                p,
+                session.device,
+                baselines=session.baselines,
+                turns=pytestconfig.getoption("bench_turns", measure.TURNS),
+                commit=session.commit,
+                timed=benchmark.enabled,
+            )
+        except (
+            MemoryError,
+            ModuleNotFoundError,
+        ) as error:  # too large for here, or of a type that is not here
+            pytest.skip(str(error))
         benchmark.extra_info.update({name: getattr(found.record, name) for name in found.record.__slots__})
         samples = found.timings[OURS].samples if found.timings else ()
         replay.load(samples)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -14,7 +15,8 @@ FAMILIES: Final = (
     *("huge", "image", "first-layer", "depthwise-large", "depthwise", "grouped", "tf32", "fp32", "nchw"),
     *("odd", "pointwise", "few-tile", "dense"),
 )
-_HUGE: Final = 2**31
+#: Elements from which on a tensor is huge: 32 bits with a sign no longer count them.
+HUGE: Final = 2**31
 _LARGE_TAPS: Final = 13
 _TILE: Final = 128
 
@@ -68,7 +70,8 @@ H200: Final = Rates(
     bandwidth=4.3e12,
     measured=frozenset({"16-bit", "bandwidth"}),
 )
-#: By compute capability and a word of the name; others of the same capability have another memory.
+#: By compute capability and a whole word of the name: others of the same capability have another memory, as a
+#: GH200 has. A part of a card (MIG) has but a part of these.
 RATES: Final[Mapping[tuple[tuple[int, int], str], Rates]] = {((9, 0), "H200"): H200}
 
 
@@ -98,7 +101,7 @@ def family(p: ConvProblem, sms: int = 132) -> str:
     """
     rows, columns, _ = p.gemm_mnk
     tests = {
-        "huge": max(map(prod, p.operand_shapes)) >= _HUGE,
+        "huge": max(map(prod, p.operand_shapes)) >= HUGE,
         "image": p.C == p.K == 1,
         "first-layer": p.C <= 4,
         "depthwise-large": p.groups == p.C and max(p.R, p.S) >= _LARGE_TAPS,
@@ -115,11 +118,12 @@ def family(p: ConvProblem, sms: int = 132) -> str:
 
 
 def rates(device: Facts) -> Rates | None:
-    """What is known about a device, or None: for CPUs, and for cards that are not in the table."""
-    if device.kind != "cuda":
+    """What is known about a device, or None: for CPUs, parts of cards, and cards not in the table."""
+    words = re.findall(r"\w+", device.name)
+    if device.kind != "cuda" or "MIG" in words:
         return None
     for (capability, word), found in RATES.items():
-        if device.capability == capability and word in device.name:
+        if device.capability == capability and word in words:
             return found
     return None
 

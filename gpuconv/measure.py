@@ -31,6 +31,7 @@ __all__ = [
     "clock_for",
     "error_over_bound",
     "interleaved",
+    "numpy_dtype",
     "operands",
 ]
 
@@ -260,12 +261,7 @@ def operands(p: ConvProblem, seed: int = 0) -> Operands:
 
     Never zeros: on those a GPU draws less power and runs faster.
     """
-    if p.dtype == "bf16":
-        import ml_dtypes
-
-        dtype = np.dtype(ml_dtypes.bfloat16)
-    else:
-        dtype = np.dtype(DTYPES[p.dtype])
+    dtype = numpy_dtype(p.dtype)
     rng = np.random.default_rng(seed)
     drawn = np.float64 if p.dtype == "f64" else np.float32
 
@@ -276,6 +272,26 @@ def operands(p: ConvProblem, seed: int = 0) -> Operands:
     a, b = draw(first), draw(second)
     bias = draw((p.out_channels,)) if p.bias else None
     return Operands(a, b, bias, draw(result) if p.residual else None)
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """NumPy's dtype for one of ours.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        For bfloat16 without ml_dtypes; says how to get it.
+    """
+    if name != "bf16":
+        return np.dtype(DTYPES[name])
+    try:
+        import ml_dtypes
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "bfloat16 needs ml_dtypes: pip install 'gpuconv[bf16]'", name="ml_dtypes"
+        ) from None
+    bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return bfloat16
 
 
 def error_over_bound(p: ConvProblem, result: Any, given: Operands) -> float:

@@ -68,16 +68,6 @@ def cpu() -> Device:
     return Device("cpu", _cpu_name(), _threads(), np.__version__, blas.description())
 
 
-def cuda(index: int) -> Device:
-    """A CUDA device by number; where no launcher answers for it, no more than the number is known."""
-    from gpuconv.backend import launch  # which needs this module's Device
-
-    try:
-        return launch.current().device(index)
-    except Exception:  # no CuPy, no driver, no such device: asking for a plan there says which
-        return Device("cuda", f"device {index}", index=index)
-
-
 def _threads() -> int:
     asked = settings.threads()
     if asked is not None:

@@ -127,3 +127,11 @@ def using(launcher: Launcher) -> Iterator[None]:
         yield
     finally:
         _replaced.remove(launcher)
+
+
+def cuda(index: int) -> Device:
+    """A CUDA device by number; where no launcher answers for it, no more than the number is known."""
+    try:
+        return current().device(index)
+    except Exception:  # no CuPy, no driver, no such device: asking for a plan there says which
+        return Device("cuda", f"device {index}", index=index)

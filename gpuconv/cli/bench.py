@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from gpuconv import measure
 from gpuconv.arguments import PRECISIONS
-from gpuconv.backend import detect
+from gpuconv.backend import detect, launch
 from gpuconv.backend import device as devices
 from gpuconv.backend.device import Device
 from gpuconv.cli import output
@@ -107,6 +108,9 @@ def run(
     sides = _baselines(compared, device)
     names = [side.name for side in sides]
     session = Session(device, len(chosen), out, plot, as_json, names)
+    chosen = session.possible(chosen)
+    for remark in baselines.remarks(sides):
+        output.note(remark)
     lines = tables.Lines([str(p) for p in chosen], device, bool(sides))
     session.say(*tables.legend(device, names), "", lines.head())
     with session.kept():
@@ -183,6 +187,7 @@ class Session:
     baselines: list[str]
     records: list[Record] = field(default_factory=list)
     not_measured: int = 0
+    not_written: list[str] = field(default_factory=list)
     commit: str | None = field(default_factory=environment.commit_of)
     date: str = field(default_factory=environment.now)
 
@@ -202,6 +207,19 @@ class Session:
         self.not_measured += 1
         output.note(f"{p} is left out: {output.one_line(error)}")
 
+    def possible(self, chosen: list[ConvProblem]) -> list[ConvProblem]:
+        """Note what cannot be measured for want of a package, before anything is."""
+        why: dict[str, ModuleNotFoundError] = {}
+        for dtype in {p.dtype for p in chosen}:
+            try:
+                measure.numpy_dtype(dtype)
+            except ModuleNotFoundError as error:
+                why[dtype] = error
+        for p in chosen:
+            if p.dtype in why:
+                self.missed(p, why[p.dtype])
+        return [p for p in chosen if p.dtype not in why]
+
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Write what there is, however the run ends."""
@@ -218,11 +236,13 @@ class Session:
         wrong = [record.problem for record in self.records if record.wrong]
         if wrong:
             raise Mismatch(f"wrong beyond the error bound: {', '.join(wrong)}")
+        if self.not_written:
+            raise Failure(f"not written: {', '.join(self.not_written)}")
         if self.not_measured:
             raise Failure(f"{self.not_measured} of {self.total} problems were not measured")
 
     def _write(self, partial: bool) -> None:
-        """The file first, because what is printed may meet a closed pipe."""
+        """The file first, because what is printed may meet a closed pipe; printed even where it fails."""
         if partial and not self.records:
             return
         file = self._file(partial)
@@ -231,8 +251,8 @@ class Session:
             path = self.out
             if path.is_dir():
                 path /= name_for(self.device, file.date, file.commit)
-            file.save(path)
-            written.append(path)
+            if self._saved("--out", path, lambda: file.save(path)):
+                written.append(path)
         if self.as_json:
             output.emit("bench", [asdict(record) for record in self.records])
         else:
@@ -240,14 +260,24 @@ class Session:
             self.say("", *tables.disturbed_line(self.records))
             if rows:
                 output.show(output.table(*tables.summary_table(rows)))
-        if self.plot is not None:
+        if (plot := self.plot) is not None:
             try:
-                plots.draw(file, self.plot)
-                written.append(self.plot)
+                if self._saved("--plot", plot, lambda: plots.draw(file, plot)):
+                    written.append(plot)
             except ValueError as error:
                 output.note(output.one_line(error))
         for path in written:
             output.note(f"written: {path}" + ", cut short" * partial)
+
+    def _saved(self, option: str, path: Path, save: Callable[[], None]) -> bool:
+        """Whether that worked; else say so, and go on."""
+        try:
+            save()
+        except OSError as error:
+            output.note(f"{option}: {output.one_line(error)}")
+            self.not_written.append(str(path))
+            return False
+        return True
 
     def _file(self, partial: bool) -> ResultFile:
         found = environment.environment(self.device, self.baselines)
@@ -261,7 +291,7 @@ def _device(kind: str | None) -> Device:
         return devices.cpu()
     found = detect.cuda()
     if found.names:
-        return devices.cuda(0)
+        return launch.cuda(0)
     if kind == "cuda":
         raise Failure(f"no CUDA device: {found.why_not}")
     return devices.cpu()
@@ -280,7 +310,7 @@ def _problems(given: Sequence[ConvProblem], device: Device, choice: dict[str, An
             except ValueError as error:
                 raise WrongUsage(output.one_line(error)) from None
         return list(dict.fromkeys(given))
-    defaults = {"ops": ("fprop",), "dtypes": ("f32",), "layouts": ("nchw",), "precision": "ieee"}
+    defaults = {"ops": ("fprop",), "dtypes": ("f32",), "layouts": ("nchw",)}
     choice |= {name: value for name, value in defaults.items() if not choice[name]}
     choice["batch"] = choice["batch"] or (1 if device.kind == "cpu" else None)
     try:
@@ -309,8 +339,20 @@ def _baselines(names: Sequence[str], device: Device) -> list[Baseline]:
 def _check_files(out: Path | None, plot: Path | None) -> None:
     """Refuse what cannot be written before anything is measured."""
     for name, path in (("--out", out), ("--plot", plot)):
-        if path is not None and not path.is_dir() and not path.absolute().parent.is_dir():
-            raise WrongUsage(f"{name}: there is no folder {path.absolute().parent}")
+        if path is None:
+            continue
+        folder = path if path.is_dir() else path.absolute().parent
+        if not folder.is_dir():
+            raise WrongUsage(f"{name}: there is no folder {folder}")
+        try:
+            # named like the file's own, which a name may be too long for
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name}."):
+                pass
+            if name == "--plot" and path.exists():  # drawn over, where a result file is replaced
+                with open(path, "ab"):
+                    pass
+        except OSError as error:
+            raise WrongUsage(f"{name}: {path} cannot be written: {error.strerror or error}") from None
     if plot is not None:
         try:
             plots.check(plot)

@@ -39,7 +39,7 @@ class Place:
 def choose(problems: Iterable[Any]) -> Place:
     """Take the first CUDA device if kernels there run every problem, else the CPU."""
     from gpuconv import dispatch
-    from gpuconv.backend import device
+    from gpuconv.backend import device, launch
     from gpuconv.errors import UnsupportedProblem
 
     found = detect.cuda()
@@ -47,7 +47,7 @@ def choose(problems: Iterable[Any]) -> Place:
     if found.names:
         import cupy
 
-        here = device.cuda(0)
+        here = launch.cuda(0)
         try:
             for problem in problems:
                 dispatch.plan_for(problem, here)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 
+from gpuconv.backend import arrays
 from gpuconv.backend.device import Device
+from gpuconv.dispatch import plan_for
+from gpuconv.families import HUGE
 from gpuconv.layout import FROM_COMMON, TO_COMMON
 from gpuconv.measure import Operands
 from gpuconv.problem import ConvProblem
@@ -51,27 +56,32 @@ class Baseline(Protocol):
 class TorchBaseline:
     """PyTorch on the same kind of device.
 
-    NHWC becomes PyTorch's channels_last. On a GPU it tries cuDNN's plans for the fastest.
+    NHWC becomes PyTorch's channels_last. On a GPU float32 is multiplied as TF32 only where the problem allows
+    that, and cuDNN tries all its plans for the fastest. The plan that cuDNN would choose untried cannot be
+    timed beside it: PyTorch keeps a problem's plan for the life of the process, whichever way it was found.
 
     Parameters
     ----------
     device : Device
         Where to run; on a CPU with as many threads.
+    role : {"library", "cudnn"}
+        ``"cudnn"`` takes what PyTorch leaves to cuDNN. On a GPU ``"library"`` takes the rest, for which
+        PyTorch has kernels of its own, so that no time of theirs is called cuDNN's.
     """
 
-    role: Role = "library"
-
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, role: Role = "library") -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # another project's deprecations are no failures here
             import torch
         self._torch = torch
-        self._where = "cpu" if device.kind == "cpu" else f"cuda:{device.index}"
+        self._on_cpu = device.kind == "cpu"
+        self._where = "cpu" if self._on_cpu else f"cuda:{device.index}"
+        self.role: Role = role
         self.name = f"torch {torch.__version__}"
-        if device.kind == "cpu":
+        if role == "cudnn":
+            self.name = f"cuDNN {torch.backends.cudnn.version()}, fastest, {self.name}"
+        if self._on_cpu:
             torch.set_num_threads(device.threads)
-        else:
-            torch.backends.cudnn.benchmark = True
 
     def bind(self, p: ConvProblem, given: Operands) -> Bound | None:
         """A call of ``conv2d`` or of its gradients; without bias, residual and ReLU."""
@@ -82,29 +92,44 @@ class TorchBaseline:
         stride, dilation = list(p.stride), list(p.dilation)
         orders = (p.layout, p.layout if p.op == "wgrad" else p.weights)
         a, b = (self._tensor(array, order) for array, order in zip(given[:2], orders, strict=True))
-        numpy = _to_numpy(p)
-
-        def forward() -> Any:
-            with torch.inference_mode():
-                return torch.nn.functional.conv2d(a, b, None, stride, pads, dilation, p.groups)
-
-        def backward(dy: Any, x: Any, w: Any, wanted: int) -> Any:
-            mask = [i == wanted for i in range(3)]
-            with torch.inference_mode():
-                return torch.ops.aten.convolution_backward(
-                    dy, x, w, None, stride, pads, dilation, False, [0, 0], p.groups, mask
-                )[wanted]
-
         # the operand whose gradient is asked for only lends its shape and memory order
         form = torch.channels_last if p.layout == "nhwc" else torch.contiguous_format
         like = {"dtype": a.dtype, "device": self._where, "memory_format": form}
-        if p.op == "dgrad":
-            x = torch.empty((p.N, p.C, p.H, p.W), **like)
-            return Bound(lambda: backward(a, x, b, 0), numpy)
-        if p.op == "wgrad":
-            w = torch.empty((p.K, p.C // p.groups, p.R, p.S), **like)
-            return Bound(lambda: backward(b, a, w, 1), numpy)
-        return Bound(forward, numpy)
+        x = torch.empty((p.N, p.C, p.H, p.W), **like) if p.op == "dgrad" else a
+        w = torch.empty((p.K, p.C // p.groups, p.R, p.S), **like) if p.op == "wgrad" else b
+        dy = {"fprop": None, "dgrad": a, "wgrad": b}[p.op]
+        geometry = (stride, pads, dilation, False, [0, 0], p.groups)
+        mask = [p.op == "dgrad", p.op == "wgrad", False]
+
+        def forward() -> Any:
+            with torch.inference_mode():
+                return torch.nn.functional.conv2d(x, w, None, stride, pads, dilation, p.groups)
+
+        def backward() -> Any:
+            with torch.inference_mode():
+                found = torch.ops.aten.convolution_backward(dy, x, w, None, *geometry, mask)
+                return found[mask.index(True)]
+
+        call = forward if p.op == "fprop" else backward
+        if self._on_cpu:
+            return Bound(call, _to_numpy(p))
+
+        def switched_call() -> Any:
+            with switched(torch.backends, p):
+                return call()
+
+        with switched(torch.backends, p):
+            if self._by_cudnn(x, w, geometry) != (self.role == "cudnn"):
+                return None
+        return Bound(switched_call, _to_numpy(p))
+
+    def _by_cudnn(self, x: Any, w: Any, geometry: tuple[Any, ...]) -> bool:
+        """Whether PyTorch leaves it to cuDNN."""
+        try:
+            chosen = self._torch._C._select_conv_backend(x, w, None, *geometry, None)
+        except (AttributeError, TypeError):  # no public interface: another version may have another
+            return True
+        return "cudnn" in str(chosen).lower()
 
     def _tensor(self, array: Any, order: str) -> Any:
         """The same numbers with PyTorch's axes: in channels_last where `order` has its channels last."""
@@ -116,6 +141,82 @@ class TorchBaseline:
         last = order in ("nhwc", "hwio", "ohwi")
         form = torch.channels_last if last else torch.contiguous_format
         return tensor.permute(TO_COMMON[order]).contiguous(memory_format=form).to(self._where)
+
+
+@contextmanager
+def switched(backends: Any, p: ConvProblem) -> Iterator[None]:
+    """PyTorch's switches for one problem on a GPU; afterwards they are as they were.
+
+    Exact float32 must be compared with exact float32: cuDNN rounds to TF32 unless it is told not to.
+    """
+    # 16-bit types have no other tensor cores to choose, but some versions hide theirs behind the same switch
+    tf32 = p.precision != "ieee" or p.dtype in ("f16", "bf16")
+    wanted = [
+        (backends.cudnn, "enabled", True),
+        (backends.cudnn, "benchmark", True),
+        (backends.cudnn, "benchmark_limit", 0),  # every plan
+        (backends.cudnn, "deterministic", False),
+        (backends.cudnn, "allow_tf32", tf32),
+        (backends.cuda.matmul, "allow_tf32", tf32),
+    ]
+    # older versions lack one
+    before = [(where, name, getattr(where, name)) for where, name, _ in wanted if hasattr(where, name)]
+    try:
+        for where, name, value in wanted:
+            if hasattr(where, name):
+                setattr(where, name, value)
+        yield
+    finally:
+        for where, name, value in before:
+            setattr(where, name, value)
+
+
+class BatchSplit:
+    """gpuconv itself over parts of the batch, none of which has a huge tensor, into slices of one result.
+
+    That is what is left where a kernel counts with 32 bits; it tells what 64-bit addresses cost.
+
+    Parameters
+    ----------
+    device : Device
+        Where to run, on arrays that are there.
+    numpy : callable
+        From a result to what is compared of it.
+    most : int
+        Elements of a part's tensors are fewer.
+    """
+
+    role: Role = "library"
+    name = "gpuconv, batch split"
+
+    def __init__(self, device: Device, numpy: Callable[[Any], Any], most: int = HUGE) -> None:
+        self._device, self._numpy, self._most = device, numpy, most
+
+    def bind(self, p: ConvProblem, given: Operands) -> Bound | None:
+        """Plans for the parts; None where parts of the batch do not add up to the result side by side."""
+        a, b, bias, residual = given
+        if p.op == "wgrad" or p.N == 0:
+            return None
+        images = (self._most - 1) // max(prod(shape) // p.N for shape in (p.x_shape, p.y_shape))
+        if images == 0:
+            return None
+        # as equal as can be, so that one plan runs nearly all of them
+        images = -(-p.N // -(-p.N // images))
+        parts = [slice(at, min(at + images, p.N)) for at in range(0, p.N, images)]
+        plans = [plan_for(replace(p, N=part.stop - part.start), self._device) for part in parts]
+        shape = p.operand_shapes[2]
+
+        def call() -> Any:
+            if self._device.kind == "cpu":
+                out = np.empty(shape, a.dtype)
+            else:
+                out = arrays.launcher().empty(shape, p.dtype, self._device)
+            for part, plan in zip(parts, plans, strict=True):
+                of_residual = None if residual is None else residual[part]
+                plan(a[part], b, out[part], bias=bias, residual=of_residual)
+            return out
+
+        return Bound(call, self._numpy)
 
 
 class ScipyBaseline:
@@ -169,7 +270,7 @@ def installed(name: str) -> bool:
 
 
 def load(name: str, device: Device) -> list[Baseline]:
-    """What one of `NAMES` offers on a device; SciPy nothing on a GPU.
+    """What one of `NAMES` offers on a device; on a GPU SciPy nothing, PyTorch cuDNN and its own kernels.
 
     Raises
     ------
@@ -177,10 +278,19 @@ def load(name: str, device: Device) -> list[Baseline]:
         If it is not installed.
     """
     if name == "torch":
-        return [TorchBaseline(device)]
+        if device.kind == "cpu":
+            return [TorchBaseline(device)]
+        return [TorchBaseline(device, "cudnn"), TorchBaseline(device)]
     if device.kind != "cpu":
         return []
     return [ScipyBaseline("ndimage.correlate"), ScipyBaseline("signal.correlate")]
+
+
+def remarks(sides: Sequence[Baseline]) -> Iterator[str]:
+    """What these cannot tell."""
+    roles = {side.role for side in sides}
+    if "cudnn" in roles and "cudnn_heuristic" not in roles:
+        yield "cuDNN's plan chosen untried is not timed: PyTorch keeps one plan of a problem in a process"
 
 
 def agree(theirs: Any, ours: Any) -> bool:

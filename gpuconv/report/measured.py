@@ -15,8 +15,8 @@ from gpuconv.dispatch import plan_for
 from gpuconv.families import family, floor_us
 from gpuconv.measure import Clock, Operands, Timing
 from gpuconv.problem import ConvProblem
-from gpuconv.report import environment
-from gpuconv.report.baselines import Baseline, agree
+from gpuconv.report import environment, huge
+from gpuconv.report.baselines import Baseline, BatchSplit, agree
 from gpuconv.report.records import NO_NUMBER, Record
 
 OURS: Final = "gpuconv"
@@ -98,7 +98,8 @@ def measure_problem(
     device : Device
         Where.
     baselines : sequence of Baseline
-        What to compare with; one that cannot compute the problem is left out with a remark.
+        What to compare with; one that cannot compute the problem is left out with a remark. A huge problem
+        is compared with `BatchSplit` only: the others start from arrays on the host.
     seconds, turns, cold, clock
         As for `gpuconv.measure.interleaved`.
     put, get : callable, optional
@@ -121,21 +122,34 @@ def measure_problem(
         If no kernel runs it.
     ValueError
         If no public function computes it.
+    MemoryError
+        For a huge problem on a CPU.
     RuntimeError
         Whatever a call of ours raised while it was timed.
     """
     put, get = _transfer(device, put, get)
-    given = measure.operands(p, seed)
-    ours = public_call(p, Operands(*(None if array is None else put(array) for array in given)))
-    result = get(ours())
+    kind = family(p) if device.kind == "cpu" else family(p, device.sms)
+    remarks: list[str] = []
+    if kind == "huge":
+        given = huge.operands(p, device, seed)
+        ours = public_call(p, given)
+        seen = huge.looked_at(p, get)
+        result = seen(ours())
+        error = huge.error_over_bound(p, result, given, get)
+        remarks += [f"{side.name}: not beside a huge problem" for side in baselines]
+        baselines = [BatchSplit(device, seen)]
+    else:
+        given = measure.operands(p, seed)
+        ours = public_call(p, Operands(*(None if array is None else put(array) for array in given)))
+        result = get(ours())
+        error = measure.error_over_bound(p, result, given)
     plan = plan_for(p, device)  # after the call: a device may have refused the first one
-    error = measure.error_over_bound(p, result, given)
     record = Record(
         problem=str(p),
         op=p.op,
         dtype=p.dtype,
         layout=p.layout,
-        family=family(p) if device.kind == "cpu" else family(p, device.sms),
+        family=kind,
         kernel=plan.kernel,
         config=str(plan.config),
         floor_us=_rounded(floor_us(p, device)),
@@ -146,7 +160,6 @@ def measure_problem(
     )
     if record.wrong or not timed:
         return Measured(record, {})
-    remarks: list[str] = []
     sides: dict[str, Callable[[], Any]] = {OURS: ours}
     for baseline in baselines:
         call = _bound(baseline, p, given, result, remarks)

@@ -98,6 +98,8 @@ class Record:
         return self.error_over_bound is not None and self.error_over_bound > 1
 
 
+#: A whole hash with "-dirty", and more.
+_LONGEST_COMMIT: Final = 80
 FIELDS: Final = tuple(each.name for each in fields(Record))
 
 
@@ -189,7 +191,9 @@ def name_for(device: Device | str, date: str, commit: str | None) -> str:
     """
     if isinstance(device, Device):
         device = str(device) if device.kind == "cpu" else device.name
-    words = (re.sub(r"[^a-z0-9.]+", "-", device.lower()), date[:10], commit or "no-commit")
+    # whatever was given as a commit must not lead to another folder, nor make a name too long for a file
+    words = [re.sub(r"[^a-z0-9.]+", "-", device.lower()), re.sub(r"[^0-9-]+", "-", date[:10])]
+    words.append(re.sub(r"[^A-Za-z0-9._]+", "-", commit or "").strip("-.")[:_LONGEST_COMMIT] or "no-commit")
     return "-".join(word.strip("-") for word in words) + ".json"
 
 

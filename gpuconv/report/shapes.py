@@ -7,16 +7,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, Final, cast
 
-from gpuconv.families import family
+from gpuconv.families import HUGE, family
 from gpuconv.problem import ConvProblem, Op
 
 SHAPES: Final = Path(__file__).parents[1] / "data" / "shapes"
 NUMBERS: Final = ("N", "C", "H", "W", "K", "R", "S", "stride", "pad", "dilation", "groups")
 COUNT: Final = "weight_in_network(count)"
 HEADER: Final = ["name", *NUMBERS, COUNT, "source"]
+#: Six times as many channels come out as go in: of its arrays only one becomes huge.
+HUGE_LAYER: Final = "efficientnetb0-06-c16k96-112x112-1x1s1-n32"
 
 #: Names measured by default: every kind of layer, each network's distinct ones, and nothing
 #: that takes seconds a call.
@@ -125,7 +128,7 @@ def choose(
     batch: int | None = None,
     only: Sequence[str] = (),
     every: bool = False,
-    precision: str = "ieee",
+    precision: str | None = None,
     folder: Path = SHAPES,
 ) -> list[ConvProblem]:
     """Problems from the tables; layers that are the same problem appear once.
@@ -135,29 +138,56 @@ def choose(
     ops, dtypes, layouts : sequence of str
         Every one with every other.
     families : sequence of str
-        Only problems of these of `gpuconv.families.FAMILIES`; empty for all.
+        Only problems of these of `gpuconv.families.FAMILIES`; empty for all. No table's batch is huge: for
+        that family there is `huge`, forward and in the gradient to the input, unless names are asked for.
     batch : int, optional
         Replaces the tables' batch sizes.
     only : sequence of str
         Globs: only layers whose name, or whose problem's text, matches one; looked for in all the tables.
     every : bool
         Every layer of every table, not those that match `SELECTION`.
-    precision : str
-        As in `gpuconv.problem.ConvProblem`.
+    precision : str, optional
+        As in `gpuconv.problem.ConvProblem`. By default ``"ieee"``, and where the family tf32 is asked for
+        also ``"tf32"`` and ``"tf32x3"``, of float32.
     folder : Path
         Where the tables are.
     """
     every = every or bool(only)
     layers = [layer for layer in read_all(folder) if every or _matches(SELECTION, layer.name)]
-    return list(
-        dict.fromkeys(
-            p
+    found = [
+        p
+        for op, dtype, layout in product(ops, dtypes, layouts)
+        for layer in layers
+        for rounding in _precisions(dtype, precision, families)
+        for p in (layer.problem(op, dtype, layout, batch, rounding),)
+        if (not only or _matches(only, layer.name, str(p))) and (not families or family(p) in families)
+    ]
+    if "huge" in families and not only:
+        found += [
+            huge(op, dtype, layout, precision or "ieee", folder)
             for op, dtype, layout in product(ops, dtypes, layouts)
-            for layer in layers
-            for p in (layer.problem(op, dtype, layout, batch, precision),)
-            if (not only or _matches(only, layer.name, str(p))) and (not families or family(p) in families)
-        )
-    )
+            if op != "wgrad"
+        ]
+    return list(dict.fromkeys(found))
+
+
+def _precisions(dtype: str, asked: str | None, families: Sequence[str]) -> tuple[str, ...]:
+    if asked is not None:
+        return (asked,)
+    return ("ieee", "tf32", "tf32x3") if "tf32" in families and dtype == "f32" else ("ieee",)
+
+
+def huge(
+    op: str = "fprop",
+    dtype: str = "f16",
+    layout: str = "nhwc",
+    precision: str = "ieee",
+    folder: Path = SHAPES,
+) -> ConvProblem:
+    """`HUGE_LAYER` with the smallest batch whose output has 2³¹ elements."""
+    (layer,) = (layer for layer in read_all(folder) if layer.name == HUGE_LAYER)
+    one = layer.problem(batch=1)
+    return layer.problem(op, dtype, layout, -(-HUGE // prod(one.y_shape)), precision)
 
 
 def _matches(patterns: Iterable[str], *names: str) -> bool:

@@ -1,8 +1,7 @@
-"""Baselines and one problem measured; then the benchmarks under pytest, as a whole."""
+"""One problem measured; then the benchmarks under pytest, as a whole."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -14,12 +13,11 @@ import numpy as np
 import pytest
 
 from gpuconv import measure
-from gpuconv.backend.device import Device, cpu
+from gpuconv.backend.device import cpu
 from gpuconv.errors import LaunchRefused
-from gpuconv.measure import Operands
 from gpuconv.problem import OPS, ConvProblem
-from gpuconv.report import baselines, measured
-from gpuconv.report.baselines import Bound, agree
+from gpuconv.report import huge, measured
+from gpuconv.report.baselines import Bound
 from gpuconv.report.measured import measure_problem
 from gpuconv.report.records import NO_NUMBER, ResultFile
 
@@ -203,66 +201,19 @@ def test_a_problem_on_a_device(card):
     assert record.share_of_floor == pytest.approx(record.floor_us / 50, rel=1e-5)
 
 
-def test_nearly_the_same_agrees():
-    a = np.arange(6.0).reshape(1, 2, 3)
-    assert agree(a + 0.2, a)
-    assert not agree(a + 0.3, a)
-    assert not agree(a.reshape(1, 3, 2), a)
-    assert not agree(a * np.nan, a)
-
-
-FEW_KINDS = (
-    "n2c6h7w5k4r3s2u2p1g2_nhwc_f32", "n1c4h6w6k4r3s3p1g4_nchw_f64", "n2c3h9w8k4r3s3p2d2_nchw-hwio_f32",
-    "n2c8h6w6k4r3s3p1_nhwc-ohwi_bf16",
-)  # fmt: skip
-
-
 @pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("text", FEW_KINDS)
-def test_torch_computes_the_same(need, op, text):
-    if importlib.util.find_spec("torch") is None:
-        need("torch", "PyTorch is not installed")
-    p = ConvProblem.parse(f"{op}_{text}")
-    (side,) = baselines.load("torch", Device("cpu", "made up"))
-    given = measure.operands(p)
-    bound = side.bind(p, given)
-    got = bound.numpy(bound.call())
-    assert agree(got, measure.reference.evaluate(p, given.a, given.b))
-    assert side.bind(replace(p, padding=((0, 1), (1, 1))), given) is None
-    assert side.name.startswith("torch ")
-
-
-@pytest.mark.parametrize("text", ["r3s5p1x2_nchw_f32", "r3s5p1x2_nhwc_f64", "r4s3_nchw_f32"])
-def test_scipy_computes_the_same(text):
-    pytest.importorskip("scipy")
-    p = ConvProblem.parse(f"fprop_n2c1h9w8k1{text}")
-    given = measure.operands(p)
-    sides = baselines.load("scipy", Device("cpu", "made up"))
-    bounds = [side.bind(p, given) for side in sides]
-    assert [bound is not None for bound in bounds] == ["p1x2" in text, True]
-    for bound in filter(None, bounds):
-        assert agree(bound.numpy(bound.call()), measure.reference.evaluate(p, given.a, given.b))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "dgrad_n1c1h9w8k1r3s3p1_nchw_f32",
-        "fprop_n1c2h9w8k1r3s3p1_nchw_f32",
-        "fprop_n1c1h9w8k1r3s3u2p1_nchw_f32",
-        "fprop_n1c1h9w8k1r3s3p2d2_nchw_f32",
-        "fprop_n1c1h9w8k1r3s3p2_nchw_f32",
-        "fprop_n1c1h9w8k1r4s4p2_nchw_f32",
-        "fprop_n1c1h9w8k1r3s3p1_nchw_f16",
-        "fprop_n1c1h9w8k1r3s3p1_nchw_f32+relu",
-    ],
-)
-def test_scipy_is_asked_only_what_it_has(text):
-    pytest.importorskip("scipy")
-    p = ConvProblem.parse(text)
-    sides = baselines.load("scipy", Device("cpu", "made up"))
-    assert [side.bind(p, Operands(*measure.operands(p))) for side in sides] == [None, None]
-    assert baselines.load("scipy", Device("cuda", "card")) == []
+def test_a_huge_problem_is_checked_on_some_images(monkeypatch, clock, op):
+    """Beside gpuconv over parts of the batch and no one else; wrong images are found."""
+    p = ConvProblem.parse(f"{op}_n40c4h6w5k3r3s3p1_nchw_f32")
+    monkeypatch.setattr(measured, "family", lambda p, *sms: "huge")
+    monkeypatch.setattr(huge, "operands", lambda p, device, seed: measure.operands(p, seed))
+    found = measure_problem(p, cpu(), baselines=[Other("other", 0.1, clock)], turns=1, clock=clock)
+    assert found.remarks == ("other: not beside a huge problem",)
+    assert (found.record.family, 0 < found.record.error_over_bound <= 1) == ("huge", True)
+    assert set(found.timings) == ({"gpuconv"} if op == "wgrad" else {"gpuconv", "gpuconv, batch split"})
+    real = measured.public_call
+    monkeypatch.setattr(measured, "public_call", lambda p, given: lambda: real(p, given)() + np.float32(1))
+    assert measure_problem(p, cpu(), clock=clock).record.wrong
 
 
 @pytest.fixture
@@ -300,6 +251,12 @@ def test_a_run_under_pytest_writes_its_results(benchmarks, tmp_path):
     (seen,) = json.loads(own.read_text(encoding="utf-8"))["benchmarks"]
     assert seen["stats"]["min"] * 1e6 == pytest.approx(record.us, rel=1e-4)
     assert seen["extra_info"] == asdict(record)
+
+
+def test_what_is_too_large_is_skipped_under_pytest(benchmarks):
+    done = benchmarks("--family", "huge", "--dtype", "f16", "--baseline", "none", "-rs")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "only on a GPU" in done.stdout
 
 
 def test_nothing_chosen_is_a_wrong_usage(benchmarks):

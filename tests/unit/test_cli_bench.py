@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,6 +209,70 @@ def test_a_plot(need, found, tmp_path):
     done = run("bench", SOME[1], *QUICK, "--plot", plot)
     assert (done.exit_code, plot.exists()) == (0, False)
     assert done.stderr.startswith("gpuconv: nothing to draw")
+
+
+def test_what_cannot_be_written_is_told_before_anything_is_measured(found, tmp_path, monkeypatch):
+    def refuse(*args, **how):
+        raise PermissionError(13, "Permission denied")
+
+    long = tmp_path / ("x" * 250 + ".json")
+    done = run("bench", SOME[0], *QUICK, "--out", long)
+    assert (done.exit_code, done.stdout, found["asked"]) == (2, "", [])
+    assert "--out: " in done.stderr
+    assert "cannot be written: File name too long" in done.stderr
+    monkeypatch.setattr(bench.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(bench.plots, "check", lambda path: None)
+    for option, where in (("--out", tmp_path), ("--plot", tmp_path / "p.png")):
+        done = run("bench", SOME[0], *QUICK, option, where)
+        assert (done.exit_code, done.stdout, found["asked"]) == (2, "", [])
+        assert done.stderr == f"gpuconv: {option}: {where} cannot be written: Permission denied\n"
+
+
+def test_what_was_measured_is_printed_even_where_saving_fails(found, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ResultFile, "save", full)
+    monkeypatch.setattr(bench.plots, "check", lambda path: None)
+    monkeypatch.setattr(bench.plots, "draw", full)
+    out, plot = tmp_path / "r.json", tmp_path / "p.png"
+    found[SOME[0]] = {"ratio": 7.0}
+    done = run("bench", SOME[0], *QUICK, "--out", out, "--plot", plot)
+    assert done.exit_code == 1
+    assert done.stdout.splitlines()[-1].split()[:5] == ["fp32", "fprop", "1", "-", "7.00"]
+    *_, first, second, last = done.stderr.splitlines()
+    assert (first[:15], second[:16]) == ("gpuconv: --out:", "gpuconv: --plot:")
+    assert "No space left" in first
+    assert last == f"gpuconv: not written: {out}, {plot}"
+    # what a wrong result deserves comes first
+    found[SOME[0]] = {"error_over_bound": 2.0}
+    assert run("bench", SOME[0], *QUICK, "--out", out).exit_code == 4
+
+
+def test_a_missing_type_is_told_before_and_others_go_on(found, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    bf16 = SOME[0].replace("f32", "bf16")
+    done = run("bench", bf16, SOME[1], *QUICK)
+    assert done.exit_code == 1
+    assert [text for text, _ in found["asked"]] == [SOME[1]]
+    assert done.stderr.splitlines() == [
+        f"gpuconv: {bf16} is left out: bfloat16 needs ml_dtypes: pip install 'gpuconv[bf16]'",
+        "gpuconv: 1 of 2 problems were not measured",
+    ]
+
+
+def test_families_that_no_table_has(found):
+    assert run("bench", "--family", "tf32", "--only", "vgg16-*", *QUICK).exit_code == 0
+    assert {text.rpartition("_")[2] for text, _ in found["asked"]} == {"tf32", "tf32x3"}
+    found["asked"].clear()
+    assert run("bench", "--family", "huge", "--dtype", "f16", *QUICK).exit_code == 0
+    assert [text for text, _ in found["asked"]] == [str(shapes.huge(layout="nchw"))]
+
+
+def test_a_huge_problem_is_left_out_on_a_cpu():
+    done = run("bench", str(shapes.huge()), *QUICK)
+    assert done.exit_code == 1
+    assert "is left out: its arrays take 5.0 GB" in done.stderr
 
 
 @pytest.fixture

@@ -97,7 +97,10 @@ def test_floors_only_of_cards_that_are_known():
     for device in (
         Device("cpu", "NVIDIA H200 beside a processor", capability=(9, 0)),
         Device("cuda", "NVIDIA H100", capability=(9, 0)),
+        Device("cuda", "NVIDIA GH200 480GB", capability=(9, 0)),
+        Device("cuda", "NVIDIA H200 MIG 1g.18gb", capability=(9, 0)),
         Device("cuda", "NVIDIA H200", capability=(8, 0)),
         Device("cuda", "device 0"),
     ):
         assert floor_us(p, device) is None
+    assert rates(Device("cuda", "NVIDIA H200 NVL", capability=(9, 0))) is H200

@@ -12,7 +12,7 @@ import pytest
 
 from gpuconv.backend.device import Device
 from gpuconv.families import family
-from gpuconv.problem import ConvProblem
+from gpuconv.problem import OPS, ConvProblem
 from gpuconv.report import baselines, environment, plots, tables
 from gpuconv.report.records import FIELDS, Record, ResultFile, name_for
 from gpuconv.report.summary import compare, geometric_mean, summary
@@ -75,6 +75,16 @@ def test_every_result_file_of_the_project_is_read():
     assert set(old.extras) == {"import_seconds_beyond_numpy", "call_overhead"}
     first = old.records[0]
     assert (first.family, first.us, first.ratio, first.us_cold) == ("first-layer", 2218.43, 0.246, None)
+
+
+@pytest.mark.skipif(not RESULTS.is_dir(), reason="the results are not beside these tests")
+def test_what_the_readme_says_of_images_is_what_was_measured():
+    files = [ResultFile.load(path) for path in RESULTS.glob("cpu-*.json")]
+    images = [each for file in files for each in file.records if each.family == "image" and each.ratio]
+    faster = {op for op in OPS if all(each.ratio > 1 for each in images if each.op == op)}
+    said = "faster on large one-channel images forward and in the gradient to the input."
+    assert faster == {"fprop", "dgrad"}
+    assert said in " ".join((RESULTS.parents[1] / "README.md").read_text(encoding="utf-8").split())
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -164,6 +174,13 @@ def test_names_of_files():
     assert name_for(Device("cpu", "AMD EPYC"), date, "48eb2db") == "cpu-amd-epyc-2026-11-20-48eb2db.json"
     card = Device("cuda", "NVIDIA H200", index=1)
     assert name_for(card, date, "48eb2db-dirty") == "nvidia-h200-2026-11-20-48eb2db-dirty.json"
+    for commit, there in (
+        ("../../x y", "x-y"),
+        ("/", "no-commit"),
+        ("..", "no-commit"),
+        ("a" * 999, "a" * 80),
+    ):
+        assert name_for("card", date, commit) == f"card-2026-11-20-{there}.json"
     odd = name_for("../Intel(R) Xeon(R) CPU @ 2.20GHz/", date, None)
     assert odd == "..-intel-r-xeon-r-cpu-2.20ghz-2026-11-20-no-commit.json"
 

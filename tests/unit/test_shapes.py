@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from math import prod
 
 import pytest
 
@@ -81,6 +82,29 @@ def test_the_default_choice_has_every_network_and_kind():
         *("image", "first-layer", "depthwise-large", "depthwise", "grouped", "fp32", "nchw", "pointwise"),
         *("few-tile", "dense"),
     }
+
+
+def test_families_beyond_the_tables():
+    found = shapes.choose(families=["tf32"], dtypes=["f32", "f16"], layouts=["nhwc"], ops=OPS)
+    assert {(p.op, p.precision) for p in found} == {(op, how) for op in OPS for how in ("tf32", "tf32x3")}
+    assert {p.precision for p in shapes.choose(families=["tf32"], precision="tf32x3")} == {"tf32x3"}
+    assert shapes.choose(families=["tf32"], precision="ieee") == []
+    found = shapes.choose(families=["huge"], dtypes=["f16"], layouts=["nhwc"], ops=OPS, batch=1)
+    assert found == [shapes.huge(), shapes.huge("dgrad")]
+    assert {shapes.family(p) for p in found} == {"huge"}
+    assert prod(found[0].y_shape) - prod(found[0].y_shape[1:]) < 2**31  # one image less is not
+
+
+def test_the_layers_of_a_day_with_a_gpu():
+    layers = pytest.importorskip("bench.check.layers")
+    found = layers.problems(False)
+    kinds = {(p.op, p.precision) for p in found if shapes.family(p) == "tf32"}
+    assert kinds == {(op, how) for op in OPS for how in ("tf32", "tf32x3")}
+    assert [p for p in found if shapes.family(p) == "huge"] == [shapes.huge()]
+    assert shapes.huge() not in layers.problems(True)
+    few = layers.limited(found, 1)
+    assert shapes.huge() not in few
+    assert {p.precision for p in few} == {"ieee", "tf32", "tf32x3"}
 
 
 def test_problems_are_chosen(tmp_path):
