@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import signal
 import sys
 from datetime import UTC, datetime
@@ -46,16 +47,17 @@ def main(arguments: list[str] | None = None, source: str = STEPS) -> int:
         parser.error(f"--limit must be more than 0 seconds, got {given.limit:g}")
     if given.state.resolve() == given.out.resolve():
         parser.error("--state and --out must be two folders: what is in --out is replaced")
+    state = State(given.state)
+    if given.list:
+        found = state.steps() if state.is_of(given.commit, given.dry_run) else {}
+        for line in page.listing(steps, found):
+            print(line)
+        return 0
     try:
         given.state.mkdir(parents=True, exist_ok=True)
         given.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"{error.filename}: {error.strerror}")
-    state = State(given.state)
-    if given.list:
-        for line in page.listing(steps, state):
-            print(line)
-        return 0
     said = state.open_for(given.commit, given.dry_run, datetime.now(UTC).isoformat(timespec="seconds"))
     if said:
         print(said)
@@ -86,10 +88,10 @@ def main(arguments: list[str] | None = None, source: str = STEPS) -> int:
 
 
 def _again(state: State, steps: list[Step]) -> None:
-    """Who names a step wants what was skipped in it tried anew: the reason may be gone."""
+    """Who names a step wants what was skipped or given up in it tried anew: the reason may be gone."""
     for step in steps:
         known = state.step(step.name)
-        if known.skipped is not None or known.count("skipped"):
+        if known.skipped is not None or known.count("skipped") or known.given_up:
             state.append(kind="again", step=step.name)
 
 
@@ -101,6 +103,13 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
+def _commit(text: str) -> str:
+    """It becomes part of a file's name."""
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text) is None:
+        raise argparse.ArgumentTypeError(f"must be 1 to 64 of A-Z a-z 0-9 . _ -, got {text!r}")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gpu_check.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--limit", type=float, default=540, metavar="SECONDS", help="for everything (540)")
@@ -108,9 +117,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="results, at most 8 flat files"
     )
-    parser.add_argument("--commit", required=True, metavar="SHA", help="what is checked; recorded")
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="STEP", help="these steps; skipped parts are tried again"
+        "--commit", required=True, type=_commit, metavar="SHA", help="what is checked; recorded"
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="STEP",
+        help="these steps; what was skipped or given up is tried again",
     )
     parser.add_argument(
         "--list", action="store_true", help="show the steps and how far they are, run nothing"

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.check import patching
 from gpuconv.backend.device import Device
 from gpuconv.problem import DTYPES, OPS
 from gpuconv.report.records import Record, ResultFile
 from gpuconv.report.summary import Summary, summary
 from tests import cases
-from tests.compile import cards
+from tests.compile import cards, test_unfold
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -89,38 +90,56 @@ def _partial(one: Found) -> str:
 
 
 def _unseen(gpu: Sequence[Found], listed: Sequence[cases.Case]) -> Iterator[str]:
-    """First of all, what no GPU has run."""
-    kinds, seen = _kinds(listed), set(_seen(gpu))
+    """First of all, what no GPU has run, and what failed there."""
+    kinds, seen = _kinds(listed), _seen(gpu)
+    wrong = [kind for kind in kinds if kind in seen and not seen[kind][-1].passed]
     missing = [kind for kind in kinds if kind not in seen]
     yield "## Never seen on a GPU"
     yield ""
     if not gpu:
         yield "Everything: no GPU has run any kernel of this project yet, and no time there is known."
-    elif not missing:
+    elif not missing and not wrong:
         yield "Nothing: every kernel has run on a GPU for every operation and dtype that it has."
-        return
-    yield ""
-    for kernel in dict.fromkeys(kernel for kernel, _, _ in missing):
-        for op in OPS:
-            dtypes = [dtype for one, its_op, dtype in missing if (one, its_op) == (kernel, op)]
-            if dtypes:
-                yield f"- `{kernel}` {op}: {', '.join(dtypes)}"
+    elif not missing:
+        yield "Nothing; but see the next heading."
+    if missing:
+        yield ""
+        yield from _by_op(missing)
+    if wrong:
+        yield from ("", "## Seen, and wrong", "", "Nothing of these passed when a GPU ran them last:", "")
+        yield from _by_op(wrong)
+
+
+def _by_op(kinds: Sequence[Kind]) -> Iterator[str]:
+    """A line for each kernel and operation."""
+    for kernel, op in dict.fromkeys((kernel, op) for kernel, op, _ in kinds):
+        dtypes = [dtype for one, its_op, dtype in kinds if (one, its_op) == (kernel, op)]
+        yield f"- `{kernel}` {op}: {', '.join(dtypes)}"
 
 
 def _kinds(listed: Iterable[cases.Case]) -> list[Kind]:
-    """Every kernel × operation × dtype that there are cases of."""
+    """Every kernel × operation × dtype that has cases; and patches, which have tests of their own."""
     names = list(dict.fromkeys(case.kernel.name for case in listed))
     found = {_kind(case) for case in listed}
-    return [kind for name in names for op in OPS for dtype in DTYPES if (kind := (name, op, dtype)) in found]
+    kinds = [kind for name in names for op in OPS for dtype in DTYPES if (kind := (name, op, dtype)) in found]
+    return [*kinds, *((patching.KERNEL, name, dtype) for name in patching.KINDS for dtype in DTYPES)]
 
 
 def _kind(case: cases.Case) -> Kind:
     return case.kernel.name, case.problem.op, case.problem.dtype
 
 
-def _seen(gpu: Iterable[Found]) -> dict[Kind, list[str]]:
+@dataclass(frozen=True)
+class Seen:
+    """What one file says of a kind, and whether anything of it passed."""
+
+    text: str
+    passed: bool
+
+
+def _seen(gpu: Iterable[Found]) -> dict[Kind, list[Seen]]:
     """Where each kind ran, and what came out, the latest last."""
-    found: dict[Kind, list[str]] = {}
+    found: dict[Kind, list[Seen]] = {}
     for one in gpu:
         where = f"{one.file.device} at {one.file.commit}"
         counted = {
@@ -136,18 +155,24 @@ def _seen(gpu: Iterable[Found]) -> dict[Kind, list[str]]:
             passed, failed = counted.get(kind, (0, 0))
             if passed or failed:
                 says.append(f"{passed} of {_count(passed + failed, 'case')} passed")
+            right = any(record.us is not None and not record.wrong for record in records.get(kind, []))
+            wrong = sum(record.wrong for record in records.get(kind, []))
+            if wrong:
+                says.append(f"{_count(wrong, 'problem')} wrong")
             rows = summary(records.get(kind, []))
             if rows and rows[0].ratio is not None:
                 says.append(f"ratio {rows[0].ratio:.2f}, worst {rows[0].worst:.2f}")
             if says:
-                found.setdefault(kind, []).append(f"{where}: {'; '.join(says)}")
+                text = f"{where}: {'; '.join(says)}"
+                found.setdefault(kind, []).append(Seen(text, passed > 0 or right))
     return found
 
 
 def _kernels(gpu: Sequence[Found], listed: Sequence[cases.Case]) -> Iterator[str]:
-    yield "Cases of `tests/data/cases.txt`: each passes on the emulator in four orders of threads, or the"
-    yield "commit does not land (`tests/emulator/test_cases.py`). Kernels are compiled for each architecture,"
-    yield "none with spilled registers (`tests/compile`)."
+    yield "Cases of `tests/data/cases.txt`: each passes on the emulator in four orders of threads, at every"
+    yield "commit that lands (`tests/emulator/test_cases.py`). Kernels are compiled for each architecture,"
+    yield "none with spilled registers (`tests/compile`). `cuda_unfold` is not in that list: every cell of"
+    yield "its results is compared in `tests/emulator/test_patches.py`, at every commit that lands as well."
     yield ""
     yield "| kernel | op | dtype | cases on the emulator | compiled for | on a GPU |"
     yield "| --- | --- | --- | --- | --- | --- |"
@@ -155,8 +180,9 @@ def _kernels(gpu: Sequence[Found], listed: Sequence[cases.Case]) -> Iterator[str
     for kind in _kinds(listed):
         of_kind = [case for case in listed if _kind(case) == kind]
         problems = len({case.problem for case in of_kind})
-        cells = (*kind, f"{len(of_kind)} ({_count(problems, 'problem')})", ", ".join(compiled[kind]))
-        yield f"| {' | '.join(cells)} | {seen.get(kind, ['never'])[-1]} |"
+        count = f"{len(of_kind)} ({_count(problems, 'problem')})" if of_kind else "no list"
+        last = seen[kind][-1].text if kind in seen else "never"
+        yield f"| {' | '.join((*kind, count, ', '.join(compiled[kind])))} | {last} |"
 
 
 def _compiled(listed: Sequence[cases.Case]) -> dict[Kind, list[str]]:
@@ -164,6 +190,10 @@ def _compiled(listed: Sequence[cases.Case]) -> dict[Kind, list[str]]:
     found: dict[Kind, dict[Device, None]] = {}
     for case, device in cards.assigned(listed):
         found.setdefault(_kind(case), {})[device] = None
+    for number, (p, folds) in enumerate(test_unfold.FORMS):
+        device = cards.card(list(cards.CARDS)[number % len(cards.CARDS)])
+        kind = (patching.KERNEL, patching.KINDS[folds], p.dtype)
+        found.setdefault(kind, {})[device] = None
     return {
         kind: [device.arch for device in sorted(devices, key=lambda device: device.capability)]
         for kind, devices in found.items()

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from bench.check import cudnn, layers
-from bench.check.steps import Item, Skip, Where
+from bench.check.steps import Item, Skip, Where, need_dtype
 from gpuconv.problem import ConvProblem
 from gpuconv.report.baselines import Baseline
 from gpuconv.report.measured import measure_problem
@@ -27,11 +27,11 @@ def items(where: Where) -> Iterable[Item]:
         theirs = cudnn.cudnn(where, fastest=True)
     except Skip as skip:
         remark = str(skip)
-    baselines: list[Baseline] = [] if theirs is None else [theirs]
+    baselines: list[Baseline] = [] if theirs is None else [cudnn.Optional(theirs, where)]
     if not where.dry_run:
-        baselines.append(cudnn.CupyImages(where.machine.cupy))
+        baselines.append(cudnn.Optional(cudnn.CupyImages(where.machine.cupy), where))
     for p in layers.problems(where.dry_run):
-        yield Item(str(p), partial(time_it, p, where, device, baselines, theirs, remark))
+        yield Item(str(p), partial(time_it, p, where, device, baselines, theirs, remark), layers.cluster(p))
 
 
 def time_it(
@@ -43,6 +43,7 @@ def time_it(
     remark: str,
 ) -> dict[str, Any]:
     """One record."""
+    need_dtype(p.dtype)
     seconds, turns = (0.1, 2) if where.dry_run else (SECONDS, 5)
     try:
         found = measure_problem(
@@ -52,6 +53,8 @@ def time_it(
         cudnn.release(where, theirs)
     record = found.record
     remarks = [*found.remarks, *([remark] if remark else [])]
+    if record.baseline is None and not remarks:
+        remarks.append("no baseline computes this")
     if record.wrong:
         message = f"{p}: error {record.error_over_bound} of the bound; not timed"
         raise Mismatch(message, problem=str(p), record=asdict(record))

@@ -45,7 +45,7 @@ def run(step: Step, where: Where) -> int:
         print(f"{step.name}: {wait}", flush=True)
         return 0
     state.append(kind="total", step=step.name, count=len(items))
-    for item in items:
+    for item in _safe_first(items, known.faulted):
         if item.key in known.ended:
             continue
         if where.left < step.reserve:
@@ -54,6 +54,12 @@ def run(step: Step, where: Where) -> int:
             return LOST
     state.append(kind="done", step=step.name)
     return 0
+
+
+def _safe_first(items: list[Item], faulted: set[str]) -> list[Item]:
+    """In order, but behind the rest what is like an item that took its process along."""
+    bad = {item.cluster for item in items if item.key in faulted} - {""}
+    return sorted(items, key=lambda item: item.cluster in bad)
 
 
 def _run(step: Step, item: Item, where: Where) -> bool:

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+from bench.check import patching
 from bench.check.steps import Item, Skip, Where, need_dtype
 from gpuconv.problem import OPS, ConvProblem
-from tests import bodies, cases
+from tests import bodies, cases, problems
 from tests.gpu import bodies as device_bodies
 from tests.problems import NAMED, with_op
 
-#: Binaries that are compiled side by side before the next lot.
+#: Cases whose binaries are compiled side by side before they run.
 LOT = 64
 #: What a dry run tries: enough to see every kind of item at work.
 FEW = {
@@ -22,6 +23,7 @@ FEW = {
     "long": ("fprop_n1c300h1w1k1r1s1_nhwc_f64",),
     "stubborn": bodies.STUBBORN[:1],
     "named": ("plain 3x3",),
+    "patches": ("n2c3h7w9k1r3s3p1_nchw_f32", "n2c3h7w9k1r3s3p1_nhwc_f32"),
 }
 
 
@@ -32,14 +34,22 @@ def items(where: Where) -> Iterable[Item]:
     machine, kernel = where.machine, CudaDirect()
     listed = sorted(cases.listed(), key=lambda case: case.problem.flops)
     poisoned, long, stubborn, named = bodies.POISONED, bodies.LONG, bodies.STUBBORN, tuple(NAMED)
+    patches = patching.PROBLEMS
     if where.dry_run:
         few = [next((case for case in listed if case.line.startswith(each)), None) for each in FEW["cases"]]
         listed = [case for case in few if case is not None] or listed[:3]
         poisoned, long, stubborn, named = FEW["poisoned"], FEW["long"], FEW["stubborn"], FEW["named"]
-    else:
-        yield Item("compile all cases", partial(compile_all, listed, machine))
-    for case in listed:
-        yield Item(case.line, partial(run_case, case, machine))
+        patches = FEW["patches"]
+    for at in range(0, len(listed), LOT):
+        lot = listed[at : at + LOT]
+        if not where.dry_run:
+            yield Item(f"compile cases {at + 1} to {at + len(lot)}", partial(compile_lot, lot, where))
+        for case in lot:
+            p = case.problem
+            yield Item(case.line, partial(run_case, case, machine), f"{case.kernel.name} {p.op} {p.dtype}")
+    for text in patches:
+        for name in patching.KINDS:
+            yield Item(f"{name} {text}", partial(patching.check, name, text, machine), f"{name} {text[-4:]}")
     for text in poisoned:
         yield Item(f"poison {text}", partial(run_body, bodies.check_poison, text, kernel, machine))
     for text in long:
@@ -66,31 +76,42 @@ def _skip(reason: str) -> None:
     raise Skip(reason)
 
 
-def compile_all(listed: list[cases.Case], machine: Any) -> dict[str, Any]:
-    """On all cores, before cases ask for one binary after the other; failures show again with their case."""
+def compile_lot(lot: list[cases.Case], where: Where) -> dict[str, Any]:
+    """On all cores, before cases ask for one binary after the other; failures show again with their case.
+
+    Only what will run in this process or the next: not what has ended, and not what is skipped.
+    """
     from gpuconv.backend import jit
     from gpuconv.errors import CompileError
 
+    ended, device = where.state.step("correctness").ended, where.machine.device
     binaries = []
-    for case in listed:
-        if case.kernel.check_config(case.problem, case.config, machine.device) is None:
-            specs = case.kernel.launches(case.problem, case.config, machine.device)
-            binaries += [spec.binary for spec in specs]
+    for case in lot:
+        if case.line in ended or case.problem.dtype not in problems.DTYPES or rejected(case, device):
+            continue
+        binaries += [spec.binary for spec in case.kernel.launches(case.problem, case.config, device)]
     wanted = list(dict.fromkeys(binaries))
     failed = []
-    for at in range(0, len(wanted), LOT):
-        try:
-            jit.compile_all(wanted[at : at + LOT])
-        except CompileError as error:
-            failed.append(" ".join(str(error).split())[:300])
+    try:
+        if wanted:
+            jit.compile_all(wanted)
+    except CompileError as error:
+        failed.append(" ".join(str(error).split())[:300])
     return {"binaries": len(wanted), "failed": failed}
+
+
+def rejected(case: cases.Case, device: Any) -> Any:
+    """Why a case is not legal on a device, or None."""
+    return case.kernel.check(case.problem, device) or case.kernel.check_config(
+        case.problem, case.config, device
+    )
 
 
 def run_case(case: cases.Case, machine: Any) -> dict[str, Any]:
     """Exact integers, floats within the bound, the same bits twice."""
     p = case.problem
     need_dtype(p.dtype)
-    reject = case.kernel.check(p, machine.device) or case.kernel.check_config(p, case.config, machine.device)
+    reject = rejected(case, machine.device)
     if reject is not None:
         raise Skip(f"not legal on {machine.device.name}: {reject.reason}")
     kind = [case.kernel.name, p.op, p.dtype]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from bench.check.steps import Skip, Where
+from gpuconv.errors import LaunchError
 from gpuconv.layout import FROM_COMMON, TO_COMMON
 from gpuconv.measure import Operands
 from gpuconv.problem import ConvProblem
-from gpuconv.report.baselines import Bound, Role
+from gpuconv.report.baselines import Baseline, Bound, Role
 
 
 class TorchCudnn:
@@ -143,7 +146,7 @@ class CupyImages:
             for taps, pads in zip((p.R, p.S), p.padding, strict=True)
         )
         plain = p.op == "fprop" and p.C == p.K == 1 and p.stride == p.dilation == (1, 1)
-        if not (plain and same) or p.bias or p.residual or p.relu or p.dtype not in ("f32", "f64"):
+        if not (plain and same) or p.bias or p.residual or p.relu or p.dtype not in ("f16", "f32", "f64"):
             return None
         images = self._cupy.asarray(given.a.reshape(p.N, p.H, p.W))
         taps = self._cupy.asarray(given.b.reshape(p.R, p.S))
@@ -155,6 +158,57 @@ class CupyImages:
             return out
 
         return Bound(call, lambda found: self._cupy.asnumpy(found).reshape(p.y_shape))
+
+
+class DeviceLost(Exception):
+    """No `RuntimeError`: whoever leaves a baseline out for those must not go on."""
+
+
+class Optional:
+    """A baseline that is left out with a remark whatever goes wrong in it, unless the device is lost.
+
+    `gpuconv.report.measured` leaves one out for a `RuntimeError`; CuPy's and PyTorch's own types need not be.
+    """
+
+    def __init__(self, baseline: Baseline, where: Where) -> None:
+        self._baseline, self._where = baseline, where
+        self.name, self.role = baseline.name, baseline.role
+
+    def bind(self, p: ConvProblem, given: Operands) -> Bound | None:
+        """The same, tried once."""
+        bound = self._safe(lambda: self._baseline.bind(p, given))
+        if bound is None:
+            return None
+        self._safe(bound.call)  # once: what is timed has nothing around it
+        # this waits for the device, where launches fail late
+        return Bound(bound.call, lambda found: self._safe(lambda: bound.numpy(found)))
+
+    def _safe(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except LaunchError:
+            raise
+        except Exception as error:
+            _unless_lost(self._where, error)
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def refusals_skip(where: Where) -> Iterator[None]:
+    """What cuDNN cannot, or has no memory for, is no failure of ours; a lost device is one."""
+    try:
+        yield
+    except LaunchError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        _unless_lost(where, error)
+        raise Skip(f"cuDNN: {' '.join(str(error).split())[:300] or type(error).__name__}") from None
+
+
+def _unless_lost(where: Where, error: Exception) -> None:
+    lost = where.lost()
+    if lost is not None:
+        raise DeviceLost(f"{lost}; before that {type(error).__name__}: {error}") from error
 
 
 def cudnn(where: Where, *, fastest: bool) -> TorchCudnn:

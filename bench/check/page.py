@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,6 @@ def write(out: Path, steps: Sequence[Step], state: State) -> None:
         "environment.json": _json(environment),
         "log.txt": _logs(state, steps),
         "profiles.txt": _profiles(found),
-        FILE: state.path.read_text(encoding="utf-8", errors="replace"),
     }
     results = _results(head, found, environment)
     if results is not None:
@@ -43,13 +43,28 @@ def write(out: Path, steps: Sequence[Step], state: State) -> None:
         name = records.name_for(results.device, results.date, results.commit)
         if head["dry_run"]:
             name = f"dry-run-{name}"
-        for old in out.glob("*.json"):  # of an earlier call, perhaps on a card of another name
-            if old.name not in (*files, name):
-                old.unlink()
+        _remove_older(out, name, state)
         results.save(out / name)
+        state.append(kind="wrote", name=name, digest=_digest(out / name))
+    files[FILE] = state.path.read_text(encoding="utf-8", errors="replace")
     files[PAGE] = "\n".join(_page(head, steps, found, environment, results)) + "\n"
     for name, text in files.items():
         _write(out / name, text)
+
+
+def _remove_older(out: Path, name: str, state: State) -> None:
+    """The result file of an earlier call may have the name of another card; whatever else lies there stays.
+
+    A name alone would not do: the folder may be another one, and hold a file of that name that people keep.
+    """
+    wrote = {(line["name"], line["digest"]) for line in state.lines() if line.get("kind") == "wrote"}
+    for old in out.glob("*.json"):
+        if old.name != name and old.is_file() and (old.name, _digest(old)) in wrote:
+            old.unlink()
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _write(path: Path, text: str) -> None:
@@ -62,9 +77,8 @@ def _write(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
-def listing(steps: Sequence[Step], state: State) -> Iterator[str]:
+def listing(steps: Sequence[Step], found: Mapping[str, StepState]) -> Iterator[str]:
     """One line for each step."""
-    found = state.steps()
     for step in steps:
         known = found.get(step.name, StepState())
         yield f"{step.name:12} {known.in_words:10} {_counted(known):38} {step.title}"
@@ -76,8 +90,7 @@ def _counted(state: StepState) -> str:
     if not state.ended and not state.crashes:
         return ""
     parts = [f"{state.count(status)} {status}" for status in ("passed", "failed", "skipped")]
-    left = None if state.total is None else state.total - len(state.ended)
-    return ", ".join([*parts, *([f"{left} left"] if left else [])])
+    return ", ".join([*parts, *([f"{state.left} left"] if state.left else [])])
 
 
 def _environment(found: dict[str, StepState]) -> dict[str, Any]:
@@ -180,16 +193,18 @@ def _page(
         yield from _ratios(results.records)
     yield from ("", "## What to look at next", "")
     yield from _next(steps, found, failures, results)
+    if results is not None and results.records:
+        yield from _each(results.records)
 
 
 def _row(step: Step, state: StepState) -> str:
-    left = "" if state.total is None or state.skipped is not None else str(state.total - len(state.ended))
+    left = "" if state.left is None or state.skipped is not None else str(state.left)
     cells = [step.name, state.in_words, *(str(state.count(each)) for each in ("passed", "failed", "skipped"))]
     return f"| {' | '.join([*cells, left, _cell(state.skipped or state.last_crash, 120)])} |"
 
 
 def _ratios(records: Sequence[Any]) -> Iterator[str]:
-    from gpuconv.report.summary import summary
+    from gpuconv.report.summary import geometric_mean, summary
 
     yield from (
         "",
@@ -198,15 +213,45 @@ def _ratios(records: Sequence[Any]) -> Iterator[str]:
         "Ratio: the baseline's time divided by gpuconv's; above 1 gpuconv is faster.",
     )
     yield ""
-    yield "| family | op | problems | geomean | worst | share of the floor | the worst |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    yield "Beside untried: the time of the plan that cuDNN chooses untried, divided by gpuconv's. Cold: the"
+    yield "time of gpuconv's calls with nothing in the cache, divided by that of warm ones."
+    yield ""
+    yield "| family | op | problems | geomean | worst | beside untried | cold | of the floor | the worst |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     rows = summary(records)
     for row in rows:
-        numbers = (_number(row.ratio), _number(row.worst), _number(row.share_of_floor))
+        of_row = [
+            record
+            for record in records
+            if row.family in ("all", record.family) and row.op in ("all", record.op) and _counts(record)
+        ]
+        untried = geometric_mean(
+            [each.cudnn_heuristic_us / each.us for each in of_row if each.cudnn_heuristic_us]
+        )
+        cold = geometric_mean([each.us_cold / each.us for each in of_row if each.us_cold])
+        numbers = map(_number, (row.ratio, row.worst, untried, cold, row.share_of_floor))
         yield f"| {row.family} | {row.op} | {row.count} | {' | '.join(numbers)} | {row.worst_problem or ''} |"
     left_out = len(records) - (rows[0].count if rows else 0)
     if left_out:
         yield from ("", f"{left_out} of {len(records)} problems are left out: disturbed by others, or wrong.")
+
+
+def _counts(record: Any) -> bool:
+    """Whether `gpuconv.report.summary` counts it."""
+    return record.us is not None and not record.disturbed
+
+
+def _each(records: Sequence[Any]) -> Iterator[str]:
+    """Every time, for whoever asks about one problem."""
+    yield from ("", "## Each problem", "", "Times in µs.", "")
+    yield "| problem | family | gpuconv | cold | baseline | fastest | untried | ratio | beside untried |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    for each in records:
+        untried = each.cudnn_heuristic_us
+        beside = untried / each.us if untried and each.us else None
+        numbers = (each.us, each.us_cold, each.baseline_us, each.cudnn_us, untried, each.ratio, beside)
+        mark = " (disturbed)" if each.disturbed else ""
+        yield f"| {each.problem}{mark} | {each.family} | {' | '.join(map(_number, numbers))} |"
 
 
 def _number(value: float | None) -> str:
@@ -223,6 +268,7 @@ def _next(
         if state.given_up:
             lost = state.crashes + state.lost
             yield f"- {step.name} was given up after {lost} lost processes: {state.last_crash}"
+            yield f"  With --only {step.name} it is tried again."
         elif not state.finished:
             yield f"- {step.name} has something left: call again, with {FILE} in --state."
         elif state.skipped is not None:
@@ -234,6 +280,11 @@ def _next(
         )
         for note, times in notes.most_common(5):
             yield f"- {step.name}: {times} skipped: {_cell(note, 200)}"
+        remarks = Counter(
+            remark for line in found[step.name].ended.values() for remark in line["data"].get("remarks", ())
+        )
+        for remark, times in remarks.most_common(5):
+            yield f"- {step.name}: at {times}: {_cell(remark, 200)}"
     compared = [record for record in (results.records if results else ()) if record.ratio is not None]
     worst: dict[str, Any] = {}
     for record in compared:

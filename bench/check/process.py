@@ -15,6 +15,8 @@ from pathlib import Path
 
 #: Seconds between asking a process to end and ending it.
 GRACE = 2.0
+#: Seconds that a killed process has to be gone; in a driver's call it may stay for ever.
+KILLED = 1.0
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,20 @@ class Ended:
         Whether its time was over.
     seconds : float
         How long it ran.
+    stuck : bool
+        Whether it was still there after it had been killed.
     """
 
     code: int
     stopped: bool
     seconds: float
+    stuck: bool = False
 
     @property
     def in_words(self) -> str:
         """For a report."""
+        if self.stuck:
+            return f"stopped after {self.seconds:.0f} s and unkillable"
         if self.stopped:
             return f"stopped after {self.seconds:.0f} s"
         if self.code < 0:
@@ -61,24 +68,29 @@ def run(
             env=dict(environment),
             cwd=folder,
         )
-        stopped = False
+        stopped = stuck = False
         try:
             process.wait(max(seconds, 0.0))
         except subprocess.TimeoutExpired:
             stopped = True
         finally:  # on Ctrl-C too
-            _end(process)
-    return Ended(process.returncode, stopped, time.monotonic() - begin)
+            stuck = _end(process)
+    return Ended(process.returncode, stopped, time.monotonic() - begin, stuck)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process if it still runs, and whatever it started."""
+def _end(process: subprocess.Popen[bytes]) -> bool:
+    """End the process if it still runs, and whatever it started; True if it stays all the same."""
     if process.poll() is None:
         _signal(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
     _signal(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        process.wait(KILLED)
+    except subprocess.TimeoutExpired:
+        process.returncode = -signal.SIGKILL  # what it will be, whenever the driver lets go of it
+        return True
+    return False
 
 
 def _signal(group: int, number: signal.Signals) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from bench.check import layers
+from bench.check.state import StepState
 from bench.check.steps import ROOT, Item, Skip, Wait, Where
+from gpuconv.families import family
+from gpuconv.problem import ConvProblem
 
 SECTIONS = (
     "SpeedOfLight",
@@ -42,7 +44,7 @@ cupy.cuda.profiler.stop()
 
 
 def items(where: Where) -> Iterable[Item]:
-    """One for each family: of the problems compared the worst, else the furthest from the floor."""
+    """One for each family: worst of the problems compared; where none was, the furthest from the floor."""
     command = shutil.which("ncu")
     if command is None:
         raise Skip("ncu is not on the path")
@@ -50,18 +52,44 @@ def items(where: Where) -> Iterable[Item]:
         raise Skip("ncu needs a GPU")
     where.machine  # noqa: B018  (raises Skip without a device)
     timed = where.state.step("benchmarks")
-    if not timed.finished and len(timed.ended) < len(layers.limited(layers.problems(False), 1)):
-        raise Wait("the benchmarks of each family's first problem come first")
-    worst: dict[str, tuple[float, str]] = {}
-    for line in timed.ended.values():
-        record = line["data"].get("record") or {}
-        judged = record.get("ratio") or record.get("share_of_floor")
-        if judged is not None:
-            name = record["family"]
-            worst[name] = min(worst.get(name, (judged, record["problem"])), (judged, record["problem"]))
-    if not worst:
+    if not timed.finished:  # a worse one may be to come
+        raise Wait("the benchmarks come first")
+    chosen = worst(timed)
+    lacking = {
+        family(ConvProblem.parse(key)): line["note"]
+        for key, line in timed.ended.items()
+        if line["status"] == "skipped"
+    }
+    if not chosen and not lacking:
         raise Skip("nothing has been timed")
-    return [Item(f"{name} {text}", partial(profile, command, text)) for name, (_, text) in worst.items()]
+    found = [Item(f"{name} {text}", partial(profile, command, text)) for name, text in chosen.items()]
+    found += [
+        Item(f"{name}: none timed", partial(_skip, note))
+        for name, note in lacking.items()
+        if name not in chosen
+    ]
+    return found
+
+
+def worst(timed: StepState) -> dict[str, str]:
+    """A problem of each family; ratios and shares of the floor are not compared with each other."""
+    families: dict[str, list[dict[str, Any]]] = {}
+    for line in timed.ended.values():
+        record = line["data"].get("record")
+        if record and record.get("us") is not None:
+            families.setdefault(record["family"], []).append(record)
+    found = {}
+    for name, records in families.items():
+        for measure in ("ratio", "share_of_floor"):
+            judged = [record for record in records if record.get(measure) is not None]
+            if judged:
+                found[name] = min(judged, key=lambda record: (record[measure], record["problem"]))["problem"]
+                break
+    return found
+
+
+def _skip(reason: str) -> None:
+    raise Skip(reason)
 
 
 def profile(command: str, text: str) -> dict[str, Any]:
@@ -74,4 +102,6 @@ def profile(command: str, text: str) -> dict[str, Any]:
         raise Skip("this user may not read the GPU's counters (ERR_NVGPUCTRPERM)")
     if done.returncode != 0:
         raise RuntimeError(f"ncu ended with {done.returncode}: {said[-1500:]}")
+    if "No kernels were profiled" in said:  # it ends with 0 all the same
+        raise RuntimeError(f"ncu profiled no kernel: {said[-1500:]}")
     return {"report": said[:MOST]}

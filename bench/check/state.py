@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 FILE = "state.jsonl"
-#: Processes of a step that may die before the step is given up; each time the case that did it has failed.
+#: Processes of a step that may die in a row, nothing passing in between, before the step is given up; each
+#: time the case that did it has failed.
 MOST_CRASHES = 2
-#: Lost CUDA contexts, after each of which a fresh process goes on at once.
+#: Lost CUDA contexts in a row, after each of which a fresh process goes on at once.
 MOST_LOST = 5
 #: Times that an item may begin without ending before it has failed.
 MOST_BEGINS = 2
@@ -38,6 +39,10 @@ class StepState:
         Whether every item has ended.
     crashes, lost : int
         Processes that died, and those that lost the device.
+    crashes_in_row, lost_in_row : int
+        Those since an item passed, or since the step was asked for by name.
+    faulted : set of str
+        Items during which that happened.
     last_crash : str
         What is known of the last one.
     """
@@ -49,12 +54,20 @@ class StepState:
     done: bool = False
     crashes: int = 0
     lost: int = 0
+    crashes_in_row: int = 0
+    lost_in_row: int = 0
+    faulted: set[str] = field(default_factory=set)
     last_crash: str = ""
 
     @property
     def given_up(self) -> bool:
-        """Whether it died too often to be tried again."""
-        return not self.done and (self.crashes >= MOST_CRASHES or self.lost >= MOST_LOST)
+        """Whether it died too often in a row to be tried again."""
+        return not self.done and (self.crashes_in_row >= MOST_CRASHES or self.lost_in_row >= MOST_LOST)
+
+    @property
+    def left(self) -> int | None:
+        """Items that have not ended; what an earlier call listed and this one does not may have ended too."""
+        return None if self.total is None else max(0, self.total - len(self.ended))
 
     @property
     def finished(self) -> bool:
@@ -88,20 +101,19 @@ class State:
     Parameters
     ----------
     folder : Path
-        Where the file lies; created if missing.
+        Where the file lies; created when something is written.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.path = folder / FILE
 
     def open_for(self, commit: str, dry_run: bool, now: str) -> str | None:
         """Begin, or go on with the same commit; what another left is put aside, and the answer says so."""
+        if self.is_of(commit, dry_run):
+            return None
         head = self.head()
         wanted = {"commit": commit, "dry_run": dry_run}
-        if head is not None and {name: head.get(name) for name in wanted} == wanted:
-            return None
         said = None
         if self.path.exists():
             aside = self._free_place("damaged" if head is None else str(head.get("commit")))
@@ -110,6 +122,11 @@ class State:
             said = f"{self.path} was {what}, not of {_what(wanted)}: begun anew; the old one is {aside.name}"
         self.append(kind="head", began=now, **wanted)
         return said
+
+    def is_of(self, commit: str, dry_run: bool) -> bool:
+        """Whether what is kept was found at that commit."""
+        head = self.head() or {}
+        return (head.get("commit"), head.get("dry_run")) == (commit, dry_run)
 
     def _free_place(self, name: str) -> Path:
         clean = "".join(letter if letter.isalnum() else "-" for letter in name)[:40]
@@ -131,6 +148,7 @@ class State:
         if len(text) > MOST_DATA and isinstance(line.get("data"), dict):
             short = {name: _shortened(value) for name, value in line["data"].items()}
             text = json.dumps({**line, "data": short}, ensure_ascii=True, default=str)
+        self.folder.mkdir(parents=True, exist_ok=True)
         # a kill may have left half a line
         begin = "\n" if self._torn() else ""
         with open(self.path, "a", encoding="ascii") as file:
@@ -151,7 +169,7 @@ class State:
         found = []
         try:
             text = self.path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         for line in text.splitlines():
             try:
@@ -182,6 +200,8 @@ def _add(state: StepState, line: dict[str, Any]) -> None:
     elif kind == "end":
         state.ended[item] = line
         del state.begun[item]
+        if line["status"] == "passed":
+            state.crashes_in_row = state.lost_in_row = 0
     elif kind == "total":
         state.total = line["count"]
     elif kind == "skip":
@@ -190,11 +210,17 @@ def _add(state: StepState, line: dict[str, Any]) -> None:
         state.done = True
     elif kind == "crash":
         state.crashes += 1
+        state.crashes_in_row += 1
+        state.faulted.update(line.get("items", ()))
         state.last_crash = line["note"]
     elif kind == "lost":
         state.lost += 1
-    elif kind == "again":  # what was left out is asked for once more
+        state.lost_in_row += 1
+        state.faulted.add(item)
+        state.last_crash = f"the device was lost: {line.get('note', '')}"
+    elif kind == "again":  # what was left out or given up is asked for once more
         state.skipped, state.done = None, False
+        state.crashes_in_row = state.lost_in_row = 0
         state.ended = {key: end for key, end in state.ended.items() if end["status"] != "skipped"}
 
 

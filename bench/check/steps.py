@@ -33,10 +33,13 @@ class Item:
         The same in every call.
     run : callable
         Returns data for the report, or None; raises `Skip`, or anything else where it fails.
+    cluster : str
+        What may fail for the same reason; where one of it takes its process along, all of it comes last.
     """
 
     key: str
     run: Callable[[], dict[str, Any] | None]
+    cluster: str = ""
 
 
 @dataclass(frozen=True)

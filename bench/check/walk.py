@@ -53,6 +53,7 @@ class Walk:
         margin = min(MARGIN, limit / 4)
         self._until = time.monotonic() + limit - margin
         self._tired: set[str] = set()
+        self._stuck = False
 
     @property
     def left(self) -> float:
@@ -72,6 +73,9 @@ class Walk:
                     )
                     return
                 self._run(step)
+                if self._stuck:
+                    self.say("its process holds the device: nothing else is begun in this call")
+                    return
 
     def _is_waiting(self, step: Step) -> bool:
         return step.name not in self._tired and not self.state.step(step.name).finished
@@ -92,6 +96,9 @@ class Walk:
         state = self.state.step(step.name)
         if ended.code == LOST:
             self.say(f"{step.name}: the device was lost; a new process goes on")
+        elif ended.stuck:
+            self._stuck = True
+            self._crashed(step, state, ended)
         elif ended.stopped:
             # what was under way is tried once more in the next call
             self._tired.add(step.name)
@@ -151,7 +158,7 @@ class Walk:
             )  # fmt: skip
         under_way = ", ".join(state.begun) or "no item"
         note = f"{ended.in_words} during {under_way}: {(tail.strip().splitlines() or [''])[-1][:300]}"
-        self.state.append(kind="crash", step=step.name, note=note)
+        self.state.append(kind="crash", step=step.name, note=note, items=list(state.begun))
         self.say(f"{step.name}: {note}")
 
 

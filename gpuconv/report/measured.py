@@ -12,6 +12,7 @@ from gpuconv import measure
 from gpuconv.backend import detect
 from gpuconv.backend.device import Device
 from gpuconv.dispatch import plan_for
+from gpuconv.errors import LaunchError
 from gpuconv.families import family, floor_us
 from gpuconv.measure import Clock, Operands, Timing
 from gpuconv.problem import ConvProblem
@@ -180,7 +181,9 @@ def _bound(
     try:
         bound = baseline.bind(p, given)
         theirs = None if bound is None else bound.numpy(bound.call())
-    except (RuntimeError, MemoryError) as error:  # some dtypes are missing on some processors
+    except LaunchError:  # the device is lost, not the baseline
+        raise
+    except Exception as error:  # another library's: a dtype it lacks, a compiler it cannot find
         remarks.append(f"{baseline.name}: {' '.join(str(error).split())[:200]}")
         return None
     if bound is None:

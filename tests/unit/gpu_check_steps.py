@@ -84,6 +84,24 @@ def lost(where: Where) -> Iterable[Item]:
     yield Item("after", partial(ran, where, f"lost after {os.getpid()}"))
 
 
+def asleep(where: Where) -> Iterable[Item]:
+    def sleep() -> None:
+        (where.state.folder / "asleep.pid").write_text(str(os.getpid()))
+        time.sleep(600)
+
+    yield Item("sleeper", sleep)
+
+
+def cluster(where: Where) -> Iterable[Item]:
+    def lose() -> None:
+        raise LaunchError("an illegal address was met")
+
+    for number in range(8):
+        yield Item(f"bad {number}", lose, "bad")
+    for number in range(3):
+        yield Item(f"fine {number}", partial(ran, where, f"fine {number}"), "fine")
+
+
 def slow(where: Where) -> Iterable[Item]:
     def wait(number: int) -> None:
         time.sleep(0.2)
@@ -116,6 +134,8 @@ def step(name: str, seconds: float = 30, reserve: float = 0.1, late: float = 0.5
 
 
 STEPS = (
+    step("asleep", seconds=1.5),
     step("crash"), step("unlisted"), step("hang", seconds=1.5), step("good"), step("wrong"), step("absent"),
     step("partly"), step("lost"), step("slow", seconds=2), step("chatty"),
+    step("cluster"),
 )  # fmt: skip

@@ -111,12 +111,10 @@ def test_a_step_that_dies_without_an_item_is_given_up_after_two_calls(check, tmp
     assert not known(tmp_path, "unlisted").given_up
     check("unlisted")
     assert known(tmp_path, "unlisted").given_up
-    code, said = check("unlisted")
-    assert code == 1
-    assert "nothing is left to do" in said
     text = (tmp_path / "out" / page.PAGE).read_text()
     assert "unlisted was given up after 2 lost processes" in text
     assert "there is not even a list" in text
+    assert known(tmp_path, "unlisted").finished
 
 
 def test_a_hang_is_ended_with_its_children_and_fails_when_it_comes_twice(check, tmp_path):
@@ -154,7 +152,7 @@ def test_the_limit_holds_and_what_is_left_is_no_failure(check, tmp_path):
     assert code == 0
     done = len([line for line in traces(tmp_path) if line.startswith("slow")])
     assert 0 < done < 40
-    assert f"{40 - done} left" in "".join(page.listing(fakes.STEPS, State(tmp_path / "state")))
+    assert f"{40 - done} left" in "".join(page.listing(fakes.STEPS, State(tmp_path / "state").steps()))
     assert "has something left: call again" in (tmp_path / "out" / page.PAGE).read_text()
     check("slow", limit=30)  # in rounds of its share
     assert traces(tmp_path).count("slow 0") == 1
@@ -204,7 +202,10 @@ def test_list_runs_nothing(check, tmp_path):
     assert code == 0
     assert [line.split()[0] for line in said.splitlines()] == [step.name for step in fakes.STEPS]
     assert "not begun" in said
-    assert not traces(tmp_path)
+    assert not list(tmp_path.iterdir())  # nor is anything created
+    check("good")
+    assert "3 passed" in check(more=("--list",))[1]
+    assert "3 passed" not in check(more=("--list", "--commit", "def5678"))[1]
 
 
 @pytest.mark.parametrize(
@@ -213,6 +214,8 @@ def test_list_runs_nothing(check, tmp_path):
         (("--only", "nonsense"), "there is no step nonsense; steps are environment, "),
         (("--limit", "0"), "--limit must be more than 0 seconds, got 0"),
         (("--out", "state"), "--state and --out must be two folders"),
+        (("--commit", "a/../../b"), "must be 1 to 64 of A-Z a-z 0-9 . _ -, got 'a/../../b'"),
+        (("--commit", ""), "must be 1 to 64"),
     ],
 )
 def test_wrong_arguments(arguments, words, tmp_path, capsys, monkeypatch):
@@ -269,21 +272,32 @@ def test_a_result_file_from_what_steps_found(tmp_path):
 
     problem, other = "fprop_n1c1h64w64k1r3s3p1_nchw_f32", "fprop_n1c1h32w32k1r3s3p1_nchw_f32"
     record = {"problem": problem, "op": "fprop", "dtype": "f32", "layout": "nchw", "family": "image"}
-    times = {"us": 10.0, "baseline": "cuDNN", "baseline_us": 5.0, "ratio": 0.5}
+    times = {"us": 10.0, "baseline": "cuDNN", "baseline_us": 5.0, "ratio": 0.5, "us_cold": 20.0}
     end("environment", "device", name="NVIDIA H200", facts={"capability": [9, 0]})
     end("environment", "versions", numpy="2.5")
     end("correctness", "one", kind=["cuda_direct", "fprop", "f32"])
     end("correctness", "two", "failed", kind=["cuda_direct", "fprop", "f32"])
-    end("benchmarks", problem, record={**record, **times})
+    end("benchmarks", problem, record={**record, **times}, remarks=["somebody said something"])
     end("benchmarks", other, record={**record, **times, "problem": other, "ratio": 2.0, "us": 2.5})
     end("heuristics", problem, us=7.0)
     out = tmp_path / "out"
     out.mkdir()
-    (out / "an-older-name.json").write_text("{}")
+    (out / "of-others.json").write_text("{}")
+    end("environment", "device", name="another card", facts={"capability": [9, 0]})
+    page.write(out, STEPS, state)
+    older = out / "another-card-2026-12-01-abc1234.json"
+    (tmp_path / "kept").mkdir()
+    older_there = tmp_path / "kept" / older.name
+    older_there.write_text("people's own")
+    assert older.exists()
+    end("environment", "device", name="NVIDIA H200", facts={"capability": [9, 0]})
+    page.write(tmp_path / "kept", STEPS, state)
+    assert older_there.read_text() == "people's own"
     page.write(out, STEPS, state)
     names = sorted(path.name for path in out.iterdir())
-    assert len(names) == 7
-    assert "an-older-name.json" not in names
+    assert len(names) == 8
+    assert "of-others.json" in names, "only what the check itself wrote may go"
+    assert older.name not in names
     found = ResultFile.load(out / "nvidia-h200-2026-12-01-abc1234.json")
     assert [each.cudnn_heuristic_us for each in found.records] == [7.0, None]
     assert found.partial
@@ -292,7 +306,10 @@ def test_a_result_file_from_what_steps_found(tmp_path):
     assert row == {"kernel": "cuda_direct", "op": "fprop", "dtype": "f32", "passed": 1, "failed": 1}
     text = (out / page.PAGE).read_text()
     assert "# The GPU check of abc1234 on NVIDIA H200" in text
-    assert f"| image | fprop | 2 | 1 | 0.5 |  | {problem} |" in text
+    # beside the plan chosen untried 7/10; cold the mean of 20/10 and 20/2.5
+    assert f"| image | fprop | 2 | 1 | 0.5 | 0.7 | 4 |  | {problem} |" in text
+    assert f"| {problem} | image | 10 | 20 | 5 |  | 7 | 0.5 | 0.7 |" in text
+    assert "benchmarks: at 1: somebody said something" in text
     assert f"- image: 0.5 of the baseline's speed at `{problem}`" in text
 
 

@@ -58,8 +58,19 @@ def test_without_a_gpu_the_page_says_so_first():
     assert first.startswith(" Never seen on a GPU")
     assert "Everything: no GPU has run any kernel" in first
     assert "- `cuda_direct` fprop: f32\n- `cuda_direct` dgrad: f16\n" in first
-    assert text.count("| never |") == 2
+    assert "- `cuda_unfold` unfold: f16, bf16, f32, f64\n- `cuda_unfold` fold: f16, bf16, f32, f64\n" in first
+    assert text.count("| never |") == 10
+    assert text.count("| cuda_unfold | fold |") == 4
+    # which commit that was needs no telling: it is none in particular
+    assert "each passes on the emulator in four orders of threads, at every\ncommit that lands" in text
     assert "There is no GPU figure yet." in pages.figures([])
+
+
+PATCHES = [
+    {"kernel": "cuda_unfold", "op": name, "dtype": dtype, "passed": 8, "failed": 0}
+    for name in ("unfold", "fold")
+    for dtype in ("f16", "bf16", "f32", "f64")
+]
 
 
 def test_what_a_gpu_ran_is_no_longer_missing():
@@ -70,7 +81,7 @@ def test_what_a_gpu_ran_is_no_longer_missing():
             record("fprop_n1c1h4w4k1r3s3_nchw_f32", 10.0, 20.0),
             record("fprop_n1c1h5w4k1r3s3_nchw_f32", 10.0, 5.0),
         ),
-        extras={"cases": rows},
+        extras={"cases": [*rows, *PATCHES]},
     )
     text = page(ran)
     assert "Nothing: every kernel has run on a GPU" in text
@@ -80,6 +91,33 @@ def test_what_a_gpu_ran_is_no_longer_missing():
     block = pages.figures([pages.Found("file", ran)])
     assert "There is no GPU figure" not in block
     assert "| NVIDIA H200 | nchw f32 | 2 | 1.00 | 0.50 |" in block
+
+
+def test_what_failed_as_a_whole_is_neither_seen_nor_unseen():
+    def ran(passed, failed, *records):
+        row = {"kernel": "cuda_direct", "op": "dgrad", "dtype": "f16", "passed": passed, "failed": failed}
+        return replace(GPU, records=records, extras={"cases": [row, *PATCHES]})
+
+    right = record("fprop_n1c1h4w4k1r3s3_nchw_f32", 10.0, 20.0)
+    wrong = replace(right, us=None, baseline=None, baseline_us=None, ratio=None, error_over_bound=3.0)
+    heading = "## Seen, and wrong"
+    assert heading not in page(ran(1, 7, right))
+    text = page(ran(0, 8, right))
+    assert "Nothing; but see the next heading." in text
+    assert (
+        f"{heading}\n\nNothing of these passed when a GPU ran them last:\n\n- `cuda_direct` dgrad: f16\n"
+        in text
+    )
+    assert "0 of 8 cases passed" in text
+    # it worked once, and no longer does
+    assert heading in page(ran(8, 0, right), ran(0, 8, right))
+    assert heading not in page(ran(0, 8, right), ran(8, 0, right))
+    text = page(ran(8, 0, wrong))
+    assert (
+        f"{heading}\n\nNothing of these passed when a GPU ran them last:\n\n- `cuda_direct` fprop: f32\n"
+        in text
+    )
+    assert "NVIDIA H200 at abc1234: 1 problem wrong" in text
 
 
 def test_a_problem_measured_again_counts_once_and_as_the_later_says():
