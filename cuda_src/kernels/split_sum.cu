@@ -1,20 +1,9 @@
 // Adds the partial sums of a kernel whose sums were split over blocks, always in the order of the splits, and ends
 // as any kernel does. Thread e takes result e.
+#include <gpuconv/epilogue/config.cuh>
 #include <gpuconv/epilogue/finish.cuh>
 #include <gpuconv/params.cuh>
 
-#ifndef ELEMENT
-#define ELEMENT f32
-#endif
-#ifndef BIAS
-#define BIAS 0
-#endif
-#ifndef RESIDUAL
-#define RESIDUAL 0
-#endif
-#ifndef RELU
-#define RELU 0
-#endif
 #ifndef BLOCK_THREADS
 #define BLOCK_THREADS 128
 #endif

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +19,7 @@ from gpuconv.validate import reference, tolerance
 
 from ..conftest import FULL
 from ..problems import NAMED, NUMPY, operands, public_call, reach, with_op
+from .memory import SLACK, peak_of
 
 SOME = 2_000 if FULL else 250
 FFT = CpuFft()
@@ -236,6 +236,7 @@ def test_transforms_err_less_than_is_assumed(length):
     """E of `certainty`, against sums in extended precision."""
     assert length in _lengths()
     if np.finfo(np.longdouble).nmant < 60:
+        # Windows and some ARM systems: there is nothing more exact to judge by
         pytest.skip("no type wider than float64 here")
     p = ConvProblem.parse(f"fprop_n1c1h{length}w{length}k1r5s5_nchw_f32")
     rng = np.random.default_rng(length)
@@ -278,14 +279,7 @@ def test_no_more_memory_than_said(forced, text, kind):
         a = wide(rng, a.shape, kind).astype(a.dtype)
     out = np.empty(p.operand_shapes[2], a.dtype)
     plan = plan_for(p, replace(device.cpu(), threads=3))
-    plan(a, b, out, **given_)
-    tracemalloc.start()
-    try:
-        plan(a, b, out, **given_)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak <= plan.workspace_bytes + 256 * 1024
+    assert peak_of(lambda: plan(a, b, out, **given_)) <= plan.workspace_bytes + SLACK
 
 
 @pytest.mark.parametrize(

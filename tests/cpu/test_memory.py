@@ -16,20 +16,7 @@ from gpuconv.validate import tolerance
 
 from ..problems import NAMED, NUMPY, operands, public_call, with_op
 from ..strategies import problems
-
-#: Python's own small objects, and NumPy's buffers of 8,192 elements an operand in each thread.
-SLACK = 256 * 1024
-
-
-def peak_of(call) -> int:
-    """Most bytes allocated at once during a call, NumPy's arrays included."""
-    call()  # caches are filled before
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+from .memory import SLACK, peak_of
 
 
 def within_workspace(p: ConvProblem) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import tracemalloc
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from .. import patches
 from ..conftest import FULL
 from ..problems import DISGUISES, NUMPY, disguise
 from ..strategies import problems
+from .memory import SLACK, peak_of
 
 SOME = 4_000 if FULL else 300
 SEEDS = st.integers(0, 2**32 - 1)
@@ -188,14 +189,8 @@ def test_memory_beside_the_result_is_bounded(text):
         (kernel.unfold, x, np.empty_like(cols)),
         (kernel.fold, cols, np.empty_like(x)),
     ):
-        call(p, source, target, here)
-        tracemalloc.start()
-        try:
-            call(p, source, target, here)
-            peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-        assert peak <= 4 * 2**16 + 256 * 1024
+        peak = peak_of(partial(call, p, source, target, here))
+        assert peak <= 4 * 2**16 + SLACK
 
 
 @pytest.fixture(scope="module")

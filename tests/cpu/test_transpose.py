@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 
 import numpy as np
 import pytest
@@ -32,17 +33,14 @@ RAGGED = (
 def test_worked_example():
     """Dive into Deep Learning, "Transposed Convolution": a kernel for each input, added where they meet."""
     x = np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
-    for data_format in ("NCHW", "NHWC"):
-        shape = (1, 1, 2, 2) if data_format == "NCHW" else (1, 2, 2, 1)
-        filters = x.reshape(1, 1, 2, 2) if data_format == "NCHW" else x.reshape(2, 2, 1, 1)
-
-        def call(**options):
-            y = gpuconv.conv_transpose2d(x.reshape(shape), filters, data_format=data_format, **options)  # noqa: B023
-            return y.squeeze().tolist()
-
-        assert call() == [[0, 0, 1], [0, 4, 6], [4, 12, 9]]
-        assert call(padding=1) == 4
-        assert call(stride=2) == [[0, 0, 0, 1], [0, 0, 2, 3], [0, 2, 0, 3], [4, 6, 6, 9]]
+    for data_format, shape, taps in (
+        ("NCHW", (1, 1, 2, 2), (1, 1, 2, 2)),
+        ("NHWC", (1, 2, 2, 1), (2, 2, 1, 1)),
+    ):
+        plain = partial(gpuconv.conv_transpose2d, x.reshape(shape), x.reshape(taps), data_format=data_format)
+        assert plain().squeeze().tolist() == [[0, 0, 1], [0, 4, 6], [4, 12, 9]]
+        assert plain(padding=1).squeeze().tolist() == 4
+        assert plain(stride=2).squeeze().tolist() == [[0, 0, 0, 1], [0, 0, 2, 3], [0, 2, 0, 3], [4, 6, 6, 9]]
 
 
 def test_it_undoes_a_shape():

@@ -22,6 +22,7 @@ def machines(has_compiler):
 def test_the_list_that_other_machines_read_is_of_this_design():
     """If not: python -m tests.design."""
     if FULL:
+        # GPUCONV_FULL makes another design, which is not listed
         pytest.skip("the list is of the quick design")
     assert cases.LIST.read_text(encoding="utf-8") == design.listed_text()
     assert [case.line for case in cases.listed()] == [case.line for case in ALL]

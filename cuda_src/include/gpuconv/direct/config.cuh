@@ -1,12 +1,10 @@
 // The definitions that kernels/direct.cu is compiled under, each with a default: a plain fprop.
 #pragma once
 
+#include <gpuconv/epilogue/config.cuh>
 #include <gpuconv/tile/copy.cuh>
 
 // The problem. Of the correlation, not of the forward convolution: wgrad swaps stride and dilation.
-#ifndef ELEMENT
-#define ELEMENT f32
-#endif
 #ifndef STRIDE_H
 #define STRIDE_H 1
 #endif
@@ -30,15 +28,6 @@
 #endif
 #ifndef FLUSH_ROWS  // rows of taps of a first-level sum; TAPS_R where that is one or several whole channels
 #define FLUSH_ROWS TAPS_R
-#endif
-#ifndef BIAS
-#define BIAS 0
-#endif
-#ifndef RESIDUAL
-#define RESIDUAL 0
-#endif
-#ifndef RELU
-#define RELU 0
 #endif
 
 // Memory. Axes are those of tile/copy.cuh; a vector of 1 is always right, longer ones are used where addresses allow.
