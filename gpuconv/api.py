@@ -24,6 +24,7 @@ def conv2d(
     *,
     stride: Any = 1,
     padding: Any = 0,
+    padding_mode: str = "zeros",
     dilation: Any = 1,
     groups: int = 1,
     data_format: str = "NCHW",
@@ -53,9 +54,11 @@ def conv2d(
     stride : int or (int, int)
         Cells between neighbouring windows, vertical and horizontal.
     padding : int, (int, int), ((top, bottom), (left, right)) or str
-        Zero cells around x. ``"same"``: ⌈H/stride⌉ outputs, the odd cell at the bottom and right, as
-        TensorFlow has it at every stride; ``"same_lower"``: the odd cell at the top and left;
-        ``"valid"``: none.
+        Cells around x. ``"same"``: ⌈H/stride⌉ outputs, the odd cell at the bottom and right, as TensorFlow
+        has it at every stride; ``"same_lower"``: the odd cell at the top and left; ``"valid"``: none.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        What these cells hold: zeros; x mirrored at its outermost cells (less than H and W of them); the
+        nearest cell of x; x again (at most H and W).
     dilation : int or (int, int)
         Cells between neighbouring taps.
     groups : int
@@ -102,8 +105,9 @@ def conv2d(
 
     Notes
     -----
-    The definition is that of TensorFlow's ``tf.nn.conv2d`` and PyTorch's ``torch.nn.functional.conv2d``. The
-    error bound is stated in `gpuconv.validate.tolerance`.
+    The definition is that of TensorFlow's ``tf.nn.conv2d`` and PyTorch's ``torch.nn.functional.conv2d``,
+    that of `padding_mode` PyTorch's ``torch.nn.Conv2d``. The error bound is stated in
+    `gpuconv.validate.tolerance`.
 
     Examples
     --------
@@ -116,7 +120,10 @@ def conv2d(
            [37., 43.]], dtype=float32)
     """
     call = Call("fprop", {"x": x, "w": w}, bias, residual, activation, out, tune)
-    return run(call, Options(stride, padding, dilation, groups, data_format, weight_format, precision))
+    options = Options(
+        stride, padding, dilation, groups, data_format, weight_format, precision, padding_mode
+    )
+    return run(call, options)
 
 
 def conv2d_input_grad(
@@ -126,6 +133,7 @@ def conv2d_input_grad(
     *,
     stride: Any = 1,
     padding: Any = 0,
+    padding_mode: str = "zeros",
     dilation: Any = 1,
     groups: int = 1,
     data_format: str = "NCHW",
@@ -144,7 +152,7 @@ def conv2d_input_grad(
         Filters of the forward convolution.
     grad_out : array (N, K, P, Q), or (N, P, Q, K) for NHWC
         Gradient to the output, of w's dtype and device.
-    stride, padding, dilation, groups, data_format, weight_format, precision, tune
+    stride, padding, padding_mode, dilation, groups, data_format, weight_format, precision, tune
         As in the forward call, see `conv2d`.
     out : array of `input_shape`, optional
         Written and returned instead of a new array, as in `conv2d`.
@@ -174,7 +182,10 @@ def conv2d_input_grad(
            [2., 5., 3.]], dtype=float32)
     """
     call = Call("dgrad", {"w": w, "grad_out": grad_out}, out=out, tune=tune, input_shape=input_shape)
-    return run(call, Options(stride, padding, dilation, groups, data_format, weight_format, precision))
+    options = Options(
+        stride, padding, dilation, groups, data_format, weight_format, precision, padding_mode
+    )
+    return run(call, options)
 
 
 def conv2d_weight_grad(
@@ -184,6 +195,7 @@ def conv2d_weight_grad(
     *,
     stride: Any = 1,
     padding: Any = 0,
+    padding_mode: str = "zeros",
     dilation: Any = 1,
     groups: int = 1,
     data_format: str = "NCHW",
@@ -202,7 +214,7 @@ def conv2d_weight_grad(
         Shape of the forward filters, in `weight_format`.
     grad_out : array (N, K, P, Q), or (N, P, Q, K) for NHWC
         Gradient to the output, of x's dtype and device.
-    stride, padding, dilation, groups, data_format, weight_format, precision, tune
+    stride, padding, padding_mode, dilation, groups, data_format, weight_format, precision, tune
         As in the forward call, see `conv2d`.
     out : array of `weight_shape`, optional
         Written and returned instead of a new array, as in `conv2d`.
@@ -231,7 +243,10 @@ def conv2d_weight_grad(
            [20., 24.]], dtype=float32)
     """
     call = Call("wgrad", {"x": x, "grad_out": grad_out}, out=out, tune=tune, weight_shape=weight_shape)
-    return run(call, Options(stride, padding, dilation, groups, data_format, weight_format, precision))
+    options = Options(
+        stride, padding, dilation, groups, data_format, weight_format, precision, padding_mode
+    )
+    return run(call, options)
 
 
 def conv2d_bias_grad(grad_out: Any, *, data_format: str = "NCHW") -> Any:

@@ -20,6 +20,7 @@ Padding = tuple[Pair, Pair]
 LIMIT: Final = 2**31 - 1
 PADDING_WORDS: Final = ("valid", "same", "same_lower")
 PRECISIONS: Final = ("ieee", "tf32", "tf32x3", "relaxed")
+PADDING_MODES: Final = ("zeros", "reflect", "replicate", "circular")
 
 
 def show(value: object) -> str:
@@ -120,6 +121,19 @@ def padding(
         raise TypeError(f"{name} must be {allowed}, got {show(value)}")
     side = integer(name, value, 0)
     return (side, side), (side, side)
+
+
+def check_border(name: str, value: Any, mode: str, padding: Padding, size: Pair) -> None:
+    """Refuse a padding that would need the input more than once, as PyTorch does."""
+    if mode not in ("reflect", "circular"):
+        return
+    for axis, cells, pads in zip(("height", "width"), size, padding, strict=True):
+        most = cells - 1 if mode == "reflect" else cells
+        if max(pads) > most:
+            raise ValueError(
+                f"{name} must be at most {most} along the {axis} of {cells} with padding_mode {mode!r}, "
+                f"got {show(value)}, that is {pads[0]}+{pads[1]}"
+            )
 
 
 def _same(size: int, taps: int, stride: int, dilation: int, *, lower: bool) -> Pair:

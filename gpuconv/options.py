@@ -21,6 +21,7 @@ class Options(NamedTuple):
     data_format: Any = "NCHW"
     weight_format: Any = None
     precision: Any = "ieee"
+    padding_mode: Any = "zeros"
 
     def problem(
         self,
@@ -55,6 +56,7 @@ class Options(NamedTuple):
         dilation = arguments.pair("dilation", self.dilation)
         groups = arguments.integer("groups", self.groups, 1)
         precision = arguments.choice("precision", self.precision, arguments.PRECISIONS)
+        padding_mode = arguments.choice("padding_mode", self.padding_mode, arguments.PADDING_MODES)
         if precision.startswith("tf32") and dtype != "f32":
             raise ValueError(f"precision must be 'ieee' or 'relaxed' for {DTYPES[dtype]}, got {precision!r}")
         relu = arguments.choice("activation", activation, (None, "relu")) == "relu"
@@ -84,11 +86,12 @@ class Options(NamedTuple):
                     f"{w[0]} must fit into the padded input: its {axis} of {taps} spans {span} at dilation "
                     f"{step}, the input has {size} and padding {pads[0]}+{pads[1]}"
                 )
+        arguments.check_border("padding", self.padding, padding_mode, padding, (H, W))
         return ConvProblem(
             op=op, N=N, C=C, H=H, W=W, K=K, R=R, S=S,
             stride=stride, padding=padding, dilation=dilation, groups=groups,
             layout=layout, weights=weights, dtype=dtype, precision=precision,
-            bias=bias, residual=residual, relu=relu,
+            padding_mode=padding_mode, bias=bias, residual=residual, relu=relu,
         )  # fmt: skip
 
 

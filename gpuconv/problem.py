@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from math import prod
 from typing import Final, Literal, cast
 
-from gpuconv.arguments import LIMIT, PRECISIONS, Padding, Pair, show
+from gpuconv.arguments import LIMIT, PADDING_MODES, PRECISIONS, Padding, Pair, check_border, show
 from gpuconv.layout import DEFAULT_WEIGHTS, LAYOUTS, WEIGHTS, ordered_shape
 
 Op = Literal["fprop", "dgrad", "wgrad"]
@@ -18,7 +18,8 @@ DTYPES: Final = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": 
 ITEMSIZE: Final = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8}
 
 FORM: Final = (
-    "op_nNcChHwWkKrRsS[uSH[xSW]][pPAD][dDH[xDW]][gG]_layout[-weights]_dtype[_precision][+bias][+res][+relu]"
+    "op_nNcChHwWkKrRsS[uSH[xSW]][pPAD][dDH[xDW]][gG]_layout[-weights]_dtype[_precision]"
+    "[+reflect|+replicate|+circular][+bias][+res][+relu]"
 )
 _PATTERN: Final = re.compile(
     r"(?P<op>[a-z]+)"
@@ -29,6 +30,7 @@ _PATTERN: Final = re.compile(
     r"(?:g(?P<groups>\d+))?"
     r"_(?P<layout>[a-z]+)(?:-(?P<weights>[a-z]+))?"
     r"_(?P<dtype>[a-z]+\d+)(?:_(?P<precision>[a-z0-9]+))?"
+    r"(?:\+(?P<padding_mode>reflect|replicate|circular))?"
     r"(?P<bias>\+bias)?(?P<residual>\+res)?(?P<relu>\+relu)?",
     re.ASCII,
 )
@@ -70,7 +72,9 @@ class ConvProblem:
     stride, dilation : (int, int)
         Vertical, horizontal; in cells.
     padding : ((int, int), (int, int))
-        Zero cells at (top, bottom), (left, right).
+        Cells around the input at (top, bottom), (left, right).
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        What these cells hold, see `gpuconv.conv2d`. Where there are none, "zeros".
     groups : int
         Divides C and K.
     layout, weights, dtype, precision : str
@@ -109,6 +113,7 @@ class ConvProblem:
     weights: str = ""
     dtype: str = "f32"
     precision: str = "ieee"
+    padding_mode: str = "zeros"
     bias: bool = False
     residual: bool = False
     relu: bool = False
@@ -119,7 +124,8 @@ class ConvProblem:
                 if not right(getattr(self, name)):
                     raise TypeError(f"{name} must be {what}, got {show(getattr(self, name))}")
         words = {"op": OPS, "layout": LAYOUTS, "weights": ("", *WEIGHTS), "dtype": tuple(DTYPES)}
-        for name, allowed in {**words, "precision": PRECISIONS}.items():
+        words |= {"precision": PRECISIONS, "padding_mode": PADDING_MODES}
+        for name, allowed in words.items():
             if getattr(self, name) not in allowed:
                 options = ", ".join(filter(None, allowed))
                 raise ValueError(f"{name} must be one of {options}, got {show(getattr(self, name))}")
@@ -144,6 +150,9 @@ class ConvProblem:
                     f"the kernel does not fit: its {axis} of {taps} taps at dilation {step} spans "
                     f"{step * (taps - 1) + 1}, the padded input has {size}+{pads[0]}+{pads[1]}"
                 )
+        if self.padding == ((0, 0), (0, 0)):
+            object.__setattr__(self, "padding_mode", "zeros")
+        check_border("padding", self.padding, self.padding_mode, self.padding, (self.H, self.W))
         for cause, shape in (
             ("input of shape", self.x_shape),
             ("weight of shape", self.w_shape),
@@ -232,6 +241,8 @@ class ConvProblem:
         text += f"_{self.dtype}"
         if self.precision != "ieee":
             text += f"_{self.precision}"
+        if self.padding_mode != "zeros":
+            text += f"+{self.padding_mode}"
         return text + "+bias" * self.bias + "+res" * self.residual + "+relu" * self.relu
 
     @classmethod

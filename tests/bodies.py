@@ -35,6 +35,9 @@ STUBBORN = (
     "fprop_n1c2h8w9k2r7s7g2_nhwc_f32",
     "fprop_n1c1h3w40k1r1s32_nchw_f32",
     "fprop_n1c64h3w4k5r3s3_nhwc_f64",
+    "fprop_n1c14h3w5k2r3s3p2_nchw_f32+circular",
+    "dgrad_n1c3h4w5k40r3s3p3_nchw_f32+reflect",
+    "wgrad_n2c2h9w10k3r3s3p20_nchw_f32+replicate",
     "fprop_n1c1h34w40k1r31s31_nchw_f32",
     "dgrad_n1c3h4w5k40r3s3p1_nchw_f32",
     "wgrad_n2c2h9w10k3r3s3_nchw_f32",
@@ -53,6 +56,10 @@ POISONED = (
     "wgrad_n2c3h11w14k4r3s3u2p1_nchw_f32",
     "wgrad_n3c6h9w10k6r3s3p0+1x1+0g6_nhwc_f32",
     "wgrad_n1c2h19w35k3r2s3u1x2_nhwc_f16",
+    "fprop_n2c3h7w9k4r5s5p3_nchw_f32+reflect",
+    "dgrad_n2c4h9w10k6r5s2u3x1p2x1_nhwc_f16+circular",
+    "dgrad_n1c3h5w6k4r3s3p4_nchw_f32+replicate",
+    "wgrad_n2c4h7w6k4r3s3u2p2g2_nchw_f64+reflect",
 )
 
 

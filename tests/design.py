@@ -50,6 +50,7 @@ WEIGHTS = (
     ("nchw", "oihw"), ("nhwc", "hwio"), ("nhwc", "ohwi"),
     ("nchw", "hwio"), ("nhwc", "oihw"), ("nchw", "ohwi"),
 )  # fmt: skip
+BORDERS = ("+reflect", "+replicate", "+circular")
 EPILOGUES = ("", "+bias", "+res", "+relu", "+bias+res+relu")
 #: Which of a problem's configs: 0 is the default, then evenly from all.
 CONFIGS = range(11)
@@ -61,7 +62,7 @@ def cases(kernels: tuple[CudaKernel[Any], ...], device: Device) -> list[Case]:
     """The all-pairs design; under GPUCONV_FULL every geometry, direction, layout and dtype."""
     found: dict[Case, None] = {}
     for kernel, *row in _rows(kernels):
-        problem = _problem(*row[:5])
+        problem = _problem(*row[:5], row[7])
         case = _case(problem, kernel, row[5], row[6], device)
         if case is not None:
             found[case] = None
@@ -70,15 +71,19 @@ def cases(kernels: tuple[CudaKernel[Any], ...], device: Device) -> list[Case]:
 
 def _rows(kernels: tuple[CudaKernel[Any], ...]) -> Iterator[tuple[Any, ...]]:
     factors: list[Sequence[Any]] = [
-        kernels, GEOMETRIES, OPS, WEIGHTS, tuple(NUMPY), EPILOGUES, CONFIGS, OFFSETS,
+        kernels, GEOMETRIES, OPS, WEIGHTS, tuple(NUMPY), EPILOGUES, CONFIGS, OFFSETS, ("",),
     ]  # fmt: skip
     if not FULL:
         yield from _all_pairs(factors)
+        bordered = [geometry for geometry in GEOMETRIES if any(_allows(geometry, each) for each in BORDERS)]
+        yield from _all_pairs([kernels, bordered[::3], *factors[2:-1], BORDERS])
         return
     for number, row in enumerate(product(*factors[:5])):
         for config in CONFIGS:
             at = number + config
-            yield (*row, EPILOGUES[at % len(EPILOGUES)] if row[2] != "wgrad" else "", config, OFFSETS[at % 5])
+            epilogue = EPILOGUES[at % len(EPILOGUES)] if row[2] != "wgrad" else ""
+            borders = [border for border in ("", *BORDERS) if _allows(row[1], border)]
+            yield (*row, epilogue, config, OFFSETS[at % 5], borders[at % len(borders)])
 
 
 def _all_pairs(factors: list[Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
@@ -113,13 +118,26 @@ def _all_pairs(factors: list[Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
 
 
 def _possible(row: dict[int, Any]) -> bool:
-    return not (row.get(2) == "wgrad" and row.get(5))
+    if row.get(2) == "wgrad" and row.get(5):
+        return False
+    return 1 not in row or 8 not in row or _allows(row[1], row[8])
 
 
 @cache
-def _problem(geometry: str, op: str, orders: tuple[str, str], dtype: str, epilogue: str) -> ConvProblem:
+def _allows(geometry: str, border: str) -> bool:
+    """Whether a geometry has such a border."""
+    try:
+        return border in str(_problem(geometry, "fprop", WEIGHTS[0], "f32", "", border))
+    except ValueError:
+        return False
+
+
+@cache
+def _problem(
+    geometry: str, op: str, orders: tuple[str, str], dtype: str, epilogue: str, border: str
+) -> ConvProblem:
     layout, weights = orders
-    return ConvProblem.parse(f"{op}_{geometry}_{layout}-{weights}_{dtype}{epilogue}")
+    return ConvProblem.parse(f"{op}_{geometry}_{layout}-{weights}_{dtype}{border}{epilogue}")
 
 
 def _case(p: ConvProblem, kernel: CudaKernel[Any], which: int, offset: int, device: Device) -> Case | None:

@@ -56,6 +56,11 @@ NAMED = {
     "double": "fprop_n2c8h9w9k8r3s3p1_nchw_f64",
     "fused": "fprop_n2c8h9w9k8r3s3p1_nchw_f32+bias+res+relu",
     "fused half": "fprop_n2c8h9w9k8r3s3p1_nhwc_f16+bias+res+relu",
+    "reflect": "fprop_n2c8h10w12k16r3s3p1_nchw_f32+reflect",
+    "reflect on all sides, half": "fprop_n2c4h9w8k6r5s4u2p3+2x2+3_nhwc_f16+reflect",
+    "replicate far outside": "fprop_n1c4h3w5k4r3s3p9d4_nchw_f32+replicate+bias+relu",
+    "circular, grouped": "fprop_n2c6h7w8k6r5s5p7x8d2g3_nhwc_f64+circular",
+    "circular, depthwise": "fprop_n2c9h13w13k9r5s5u2p2g9_nchw_bf16+circular+bias+res",
     "empty batch": "fprop_n0c4h8w8k4r3s3_nchw_f32",
 }
 
@@ -147,6 +152,7 @@ def public_call(p: ConvProblem, given: dict[str, Any], **more: Any) -> Any:
     options = {
         "stride": p.stride,
         "padding": p.padding,
+        "padding_mode": p.padding_mode,
         "dilation": p.dilation,
         "groups": p.groups,
         "data_format": p.layout.upper(),

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import assume
 from hypothesis import strategies as st
 
+from gpuconv.arguments import LIMIT, PADDING_MODES
 from gpuconv.layout import LAYOUTS, WEIGHTS
 from gpuconv.problem import OPS, ConvProblem
 
@@ -34,11 +35,18 @@ def problems(draw: Any, ops: tuple[str, ...] = OPS) -> ConvProblem:
     stride, dilation, padding = draw(pairs), draw(pairs), (draw(sides), draw(sides))
     for size, taps, step, pads in zip((H, W), (R, S), dilation, padding, strict=True):
         assume(step * (taps - 1) + 1 <= size + sum(pads))
+    most = {"reflect": -1, "circular": 0}
+    modes = [
+        mode
+        for mode in ("zeros", "zeros", *PADDING_MODES)
+        if all(max(pads) <= size + most.get(mode, LIMIT) for size, pads in zip((H, W), padding, strict=True))
+    ]
     fused = op == "fprop"
     return ConvProblem(
         op=op, N=N, C=groups * Cg, H=H, W=W, K=groups * Kg, R=R, S=S,
         stride=stride, padding=padding, dilation=dilation, groups=groups,
         layout=layout, weights=draw(st.sampled_from(WEIGHTS)), dtype=draw(st.sampled_from(tuple(NUMPY))),
+        padding_mode=draw(st.sampled_from(modes)),
         bias=fused and draw(st.booleans()), residual=fused and draw(st.booleans()),
         relu=fused and draw(st.booleans()),
     )  # fmt: skip

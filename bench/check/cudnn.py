@@ -14,7 +14,7 @@ from gpuconv.errors import LaunchError
 from gpuconv.layout import FROM_COMMON, TO_COMMON
 from gpuconv.measure import Operands
 from gpuconv.problem import ConvProblem
-from gpuconv.report.baselines import Baseline, Bound, Role
+from gpuconv.report.baselines import SCIPY_MODES, Baseline, Bound, Role
 
 
 class TorchCudnn:
@@ -51,7 +51,9 @@ class TorchCudnn:
     def bind(self, p: ConvProblem, given: Operands) -> Bound | None:
         """The convolution or a gradient, without epilogue; None where cuDNN has no such call."""
         torch = self._torch
-        if any(first != last for first, last in p.padding) or p.bias or p.residual or p.relu:
+        if any(first != last for first, last in p.padding) or p.padding_mode != "zeros":
+            return None
+        if p.bias or p.residual or p.relu:
             return None
         pads, stride, dilation = [side[0] for side in p.padding], list(p.stride), list(p.dilation)
         # 16-bit types need their tensor cores, which some versions hide behind the same switch
@@ -154,7 +156,7 @@ class CupyImages:
 
         def call() -> Any:
             for image, result in zip(images, out, strict=True):
-                ndimage.correlate(image, taps, output=result, mode="constant")
+                ndimage.correlate(image, taps, output=result, mode=SCIPY_MODES[p.padding_mode])
             return out
 
         return Bound(call, lambda found: self._cupy.asnumpy(found).reshape(p.y_shape))

@@ -3,7 +3,8 @@
 //   out[n, g, k, i, j] = Σ over c, r, s of  in[n, g, c, i STRIDE_H + r DILATION_H, j STRIDE_W + s DILATION_W]
 //                                          · taps[g, k, c, r, s]
 //
-// with cells outside the input zero. For wgrad, n counts input channels and c images; see tile/correlation.cuh.
+// with cells outside the input zero, or as BORDER has it. For wgrad, n counts input channels and c images; see
+// tile/correlation.cuh.
 //
 // One block computes BLOCK_N × BLOCK_G × BLOCK_K × BLOCK_P × BLOCK_Q results. It walks the sum in stages of
 // BLOCK_C channels × TAPS_R × TAPS_S taps; for each, all threads fill shared memory and then read it:
@@ -73,7 +74,7 @@ extern "C" __global__ void __launch_bounds__(gpuconv::kThreads, 1)
     if constexpr (!kAsync) __syncthreads();  // before the next stage is written over this one
   }
 
-  if constexpr (SPLITS > 1) {
+  if constexpr (PARTIAL) {
     const Epilogue<Sum, false, false, false> partial{static_cast<Sum*>(params.out), nullptr, nullptr};
     store<Sum>(partial, params, block, place, sums);
   } else {

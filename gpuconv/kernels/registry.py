@@ -9,6 +9,7 @@ from gpuconv.kernels.base import Kernel
 from gpuconv.kernels.cpu.depthwise import CpuDepthwiseBanded, CpuDepthwiseTaps
 from gpuconv.kernels.cpu.fft_convolution import CpuFft
 from gpuconv.kernels.cpu.im2col_gemm import CpuIm2colGemm, CpuPointwise
+from gpuconv.kernels.cpu.padded import CpuPadded
 from gpuconv.kernels.cpu.separable import CpuSeparable
 from gpuconv.kernels.cuda.direct import CudaDirect
 
@@ -23,6 +24,7 @@ def kernels() -> tuple[Kernel[Any], ...]:
         CpuFft(),
         CpuSeparable(),
         CpuIm2colGemm(),
+        CpuPadded(),
         CudaDirect(),
     )
 

@@ -25,6 +25,10 @@ from gpuconv.problem import ConvProblem
 Role = Literal["library", "cudnn", "cudnn_heuristic"]
 #: What can be asked for by name.
 NAMES: Final = ("torch", "scipy")
+#: What `scipy.ndimage` calls the borders.
+SCIPY_MODES: Final = {
+    "zeros": "constant", "reflect": "mirror", "replicate": "nearest", "circular": "grid-wrap",
+}  # fmt: skip
 #: Two computed the same where they differ by no more than this share of the largest number; far looser than
 #: the error bound, which others do not promise.
 _AGREES: Final = 0.05
@@ -84,9 +88,11 @@ class TorchBaseline:
             torch.set_num_threads(device.threads)
 
     def bind(self, p: ConvProblem, given: Operands) -> Bound | None:
-        """A call of ``conv2d`` or of its gradients; without bias, residual and ReLU."""
+        """A call of ``conv2d`` or of its gradients; without other borders, bias, residual and ReLU."""
         torch = self._torch
-        if any(first != last for first, last in p.padding) or p.bias or p.residual or p.relu:
+        if any(first != last for first, last in p.padding) or p.padding_mode != "zeros":
+            return None
+        if p.bias or p.residual or p.relu:
             return None
         pads = [side[0] for side in p.padding]
         stride, dilation = list(p.stride), list(p.dilation)
@@ -256,9 +262,10 @@ class ScipyBaseline:
         if self._which == "ndimage.correlate":
             if not same:
                 return None
-            return Bound(lambda: [ndimage.correlate(image, taps, mode="constant") for image in images], numpy)
+            mode = SCIPY_MODES[p.padding_mode]
+            return Bound(lambda: [ndimage.correlate(image, taps, mode=mode) for image in images], numpy)
         # SciPy's valid swaps the two where the image is the smaller; ours has at least one output
-        if not (bare or (same and p.R <= p.H and p.S <= p.W)):
+        if p.padding_mode != "zeros" or not (bare or (same and p.R <= p.H and p.S <= p.W)):
             return None
         mode = "valid" if bare else "same"
         return Bound(lambda: [signal.correlate(image, taps, mode) for image in images], numpy)

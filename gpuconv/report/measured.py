@@ -59,6 +59,7 @@ def public_call(p: ConvProblem, given: Operands) -> Callable[[], Any]:
     how: dict[str, Any] = {
         "stride": p.stride,
         "padding": p.padding,
+        "padding_mode": p.padding_mode,
         "dilation": p.dilation,
         "groups": p.groups,
         "data_format": p.layout.upper(),

@@ -6,7 +6,7 @@ The tests judge it in turn, by seven plain loops.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from gpuconv.layout import FROM_COMMON, TO_COMMON, common_shape, common_view
 from gpuconv.problem import ConvProblem
 
 Float64 = NDArray[np.float64]
+_PAD_MODES: Final = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 def evaluate(problem: ConvProblem, a: Any, b: Any, *, bias: Any = None, residual: Any = None) -> Float64:
@@ -35,7 +36,6 @@ def evaluate(problem: ConvProblem, a: Any, b: Any, *, bias: Any = None, residual
         y, dx or dw in the problem's layout.
     """
     p = problem
-    (top, bottom), (left, right) = p.padding
     (sh, sw), (dh, dw) = p.stride, p.dilation
     Cg, Kg = p.C // p.groups, p.K // p.groups
     x, w, y = (np.zeros(common_shape(*shape)) for shape in _stored(p))
@@ -47,8 +47,7 @@ def evaluate(problem: ConvProblem, a: Any, b: Any, *, bias: Any = None, residual
     else:
         x[...], w[...] = common_view(a, p.layout), common_view(b, p.weights)
 
-    padded = np.zeros((p.N, p.C, p.H + top + bottom, p.W + left + right))
-    padded[:, :, top : top + p.H, left : left + p.W] = x
+    padded = np.pad(x, ((0, 0), (0, 0), *p.padding), _PAD_MODES[p.padding_mode])  # type: ignore[call-overload]
     # one matrix product of a group's channels for each tap
     pixels, groups = p.P * p.Q, (p.N, p.groups)
     y_matrix = y.reshape(*groups, Kg, pixels)
@@ -67,7 +66,7 @@ def evaluate(problem: ConvProblem, a: Any, b: Any, *, bias: Any = None, residual
                 w[:, :, r, s] = products.sum(axis=0).reshape(p.K, Cg)
     if p.op == "wgrad":
         return w.transpose(FROM_COMMON[p.weights])
-    result = y if p.op == "fprop" else padded[:, :, top : top + p.H, left : left + p.W]
+    result = y if p.op == "fprop" else _folded(p, padded)
     if bias is not None:
         result = result + np.asarray(bias, dtype=np.float64)[:, None, None]
     if residual is not None:
@@ -92,31 +91,37 @@ def evaluate_at(
     (n,) array of float64
     """
     p = problem
-    (top, _), (left, _) = p.padding
     (sh, sw), (dh, dw) = p.stride, p.dilation
     Cg, Kg = p.C // p.groups, p.K // p.groups
     order = p.weights if p.op == "wgrad" else p.layout
-    i, j, u, v = (np.asarray(points)[axis] for axis in TO_COMMON[order])
+    i, j, u, v = chosen = [np.asarray(points)[axis] for axis in TO_COMMON[order]]
+    owner = np.arange(len(i))
     total = np.zeros(len(i))
     first = common_view(a, p.layout)
     second = common_view(b, p.layout if p.op == "wgrad" else p.weights)
     if p.op == "wgrad":
         for at, (k, c, r, s) in enumerate(zip(i, j, u, v, strict=True)):
             channel = k // Kg * Cg + c
-            rows = np.arange(p.P) * sh + r * dh - top
-            columns = np.arange(p.Q) * sw + s * dw - left
-            high, wide = (rows >= 0) & (rows < p.H), (columns >= 0) & (columns < p.W)
+            rows = _source(np.arange(p.P) * sh + r * dh, p, 0)
+            columns = _source(np.arange(p.Q) * sw + s * dw, p, 1)
+            high, wide = rows >= 0, columns >= 0
             seen = first[:, channel][:, rows[high]][:, :, columns[wide]].astype(np.float64)
             total[at] = (seen * second[:, k][:, high][:, :, wide].astype(np.float64)).sum()
         return total
+    if p.op == "dgrad":  # each cell that holds a point gets a gradient of its own
+        held = list(zip(_holders(u, p, 0), _holders(v, p, 1), strict=True))
+        owner = np.repeat(owner, [len(rows) * len(columns) for rows, columns in held])
+        pairs = [np.stack(np.meshgrid(*each, indexing="ij")).reshape(2, -1) for each in held]
+        u, v = np.concatenate(pairs, axis=1)
+        i, j = i[owner], j[owner]
     for r in range(p.R):
         for s in range(p.S):
             if p.op == "fprop":
-                row, column = u * sh + r * dh - top, v * sw + s * dw - left
-                inside = (row >= 0) & (row < p.H) & (column >= 0) & (column < p.W)
+                row, column = _source(u * sh + r * dh, p, 0), _source(v * sw + s * dw, p, 1)
+                inside = (row >= 0) & (column >= 0)
             else:
-                row, row_rest = np.divmod(u + top - r * dh, sh)
-                column, column_rest = np.divmod(v + left - s * dw, sw)
+                row, row_rest = np.divmod(u - r * dh, sh)
+                column, column_rest = np.divmod(v - s * dw, sw)
                 inside = (row_rest == 0) & (row >= 0) & (row < p.P)
                 inside &= (column_rest == 0) & (column >= 0) & (column < p.Q)
             n, out, row, column = i[inside], j[inside], row[inside], column[inside]
@@ -128,12 +133,42 @@ def evaluate_at(
                 taps = second[out, :, r, s].astype(np.float64)
             else:
                 taps = second[channels, (out % Cg)[:, None], r, s].astype(np.float64)
-            total[inside] += (seen * taps).sum(axis=1)
+            np.add.at(total, owner[inside], (seen * taps).sum(axis=1))
     if bias is not None:
-        total += np.asarray(bias, dtype=np.float64)[j]
+        total += np.asarray(bias, dtype=np.float64)[chosen[1]]
     if residual is not None:
         total += residual[tuple(points)].astype(np.float64)
     return total
+
+
+def _source(cells: NDArray[np.intp], p: ConvProblem, axis: int) -> NDArray[np.intp]:
+    """Along one axis, the cell of x that cells of the padded input hold; −1 for a zero."""
+    size, (before, _) = (p.H, p.W)[axis], p.padding[axis]
+    inner = cells - before
+    if p.padding_mode == "circular":
+        return np.asarray(inner % size)
+    if p.padding_mode == "reflect":
+        return size - 1 - np.abs(size - 1 - np.abs(inner))
+    held = np.clip(inner, 0, size - 1)
+    return held if p.padding_mode == "replicate" else np.where(held == inner, inner, -1)
+
+
+def _holders(cells: NDArray[np.intp], p: ConvProblem, axis: int) -> list[NDArray[np.intp]]:
+    """Along one axis, for each cell of x, the cells of the padded input that hold it."""
+    size, (before, after) = (p.H, p.W)[axis], p.padding[axis]
+    border = np.r_[:before, before + size : before + size + after]
+    held = _source(border, p, axis)
+    return [np.r_[cell + before, border[held == cell]] for cell in cells]
+
+
+def _folded(p: ConvProblem, padded: Float64) -> Float64:
+    """Sum of all cells of the padded input that hold the same cell of x."""
+    high, wide = (_source(np.arange(size), p, axis) for axis, size in enumerate(padded.shape[2:]))
+    rows = np.zeros((p.N, p.C, p.H, padded.shape[3]))
+    np.add.at(rows.transpose(2, 0, 1, 3), high[high >= 0], padded.transpose(2, 0, 1, 3)[high >= 0])
+    result = np.zeros((p.N, p.C, p.H, p.W))
+    np.add.at(result.transpose(3, 0, 1, 2), wide[wide >= 0], rows.transpose(3, 0, 1, 2)[wide >= 0])
+    return result
 
 
 def sample_points(problem: ConvProblem, count: int = 4096, seed: int = 0) -> NDArray[np.intp]:

@@ -45,6 +45,9 @@ def within_workspace(p: ConvProblem) -> None:
         "fprop_n1c16h512w512k16r3s3p128d128_nchw_f16",
         "fprop_n1c16h512w512k16r3s3p128d128g16_nhwc_f16",
         "fprop_n1c512h8w1024k1r1s1u2_nchw_f32+bias",
+        "fprop_n4c64h56w56k64r3s3p1_nchw_f16+reflect",
+        "fprop_n2c3h300w400k3r15s15p7g3_nhwc_f32+replicate",
+        "fprop_n1c512h20w20k512r3s3p20_nchw_bf16+circular",
     ],
 )
 def test_no_more_than_said(text, op):

@@ -32,12 +32,13 @@ def test_random_problems_agree(torch, op):
     @settings(max_examples=200)
     @given(problems((op,)), st.integers(0, 99))
     def run(p, seed):
-        # torch pads both sides alike, has no bfloat16 in NumPy and fuses nothing
+        # torch's functions pad both sides alike with zeros, have no bfloat16 in NumPy and fuse nothing
         (top, bottom), (left, right) = p.padding
         p = replace(
             p,
             N=max(p.N, 1),
             padding=((max(top, bottom),) * 2, (max(left, right),) * 2),
+            padding_mode="zeros",
             dtype="f64" if p.dtype == "f64" else "f32",
             bias=False,
             residual=False,
@@ -68,3 +69,27 @@ def test_random_problems_agree(torch, op):
             assert tolerance.judge(p, result, **given_).ok
 
     run()
+
+
+@settings(max_examples=300)
+@given(problems(), st.integers(0, 99))
+def test_layers_with_any_border_agree(torch, p, seed):
+    p = replace(p, N=max(p.N, 1), dtype="f64", bias=False, residual=False, relu=False)
+    forward, dy = operands(replace(p, op="fprop"), seed, integers=True), operands(replace(p, op="dgrad"))["a"]
+    dy = np.rint(2 * dy)
+    x, w = (
+        torch.from_numpy(np.array(common_view(forward[name], order))).requires_grad_()
+        for name, order in (("a", p.layout), ("b", p.weights))
+    )
+    mode = "constant" if p.padding_mode == "zeros" else p.padding_mode
+    padded = torch.nn.functional.pad(x, (*p.padding[1], *p.padding[0]), mode)
+    y = torch.nn.functional.conv2d(padded, w, stride=p.stride, dilation=p.dilation, groups=p.groups)
+    y.backward(torch.from_numpy(np.array(common_view(dy, p.layout))))
+    theirs, order = {"fprop": (y, p.layout), "dgrad": (x.grad, p.layout), "wgrad": (w.grad, p.weights)}[p.op]
+    pairs = {
+        "fprop": (forward["a"], forward["b"]),
+        "dgrad": (dy, forward["b"]),
+        "wgrad": (forward["a"], dy),
+    }
+    ours = public_call(p, dict(zip(("a", "b"), pairs[p.op], strict=True), bias=None, residual=None))
+    np.testing.assert_array_equal(ours, theirs.detach().numpy().transpose(FROM_COMMON[order]))

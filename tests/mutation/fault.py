@@ -5,8 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from dataclasses import dataclass
+from importlib import import_module
+from itertools import chain
 from pathlib import Path
+from typing import Final
 
+_ROOMS: Final = ("kernel", "results", "headers", "host", "border")
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -53,9 +57,8 @@ class Fault:
 
 def all_faults() -> tuple[Fault, ...]:
     """Every fault, kernels first."""
-    from tests.mutation import faults_headers, faults_host, faults_kernel, faults_results
-
-    return (*faults_kernel.FAULTS, *faults_results.FAULTS, *faults_headers.FAULTS, *faults_host.FAULTS)
+    modules = (import_module(f"tests.mutation.faults_{room}") for room in _ROOMS)
+    return tuple(chain.from_iterable(module.FAULTS for module in modules))
 
 
 def named(faults: tuple[Fault, ...], names: list[str]) -> tuple[Fault, ...]:

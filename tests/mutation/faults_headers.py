@@ -53,8 +53,8 @@ COPIES = (
     ),
     _copy(
         "unit-one-too-many",
-        "static_cast<unsigned>(first + i) < static_cast<unsigned>(limit)",
-        "static_cast<unsigned>(first + i) <= static_cast<unsigned>(limit)",
+        "static_cast<unsigned>(cell) < static_cast<unsigned>(limit)",
+        "static_cast<unsigned>(cell) <= static_cast<unsigned>(limit)",
         "a neighbour behind the last is read",
     ),
     _copy(
@@ -245,8 +245,8 @@ PARAMS = (
     _in(
         "params.cuh",
         "struct-axes-swapped",
-        "Axis rows, columns;",
-        "Axis columns, rows;",
+        "Axis rows, columns;\n  int images, groups,",
+        "Axis columns, rows;\n  int images, groups,",
         "not the host's order",
     ),
     _in(
@@ -259,8 +259,8 @@ PARAMS = (
     _in(
         "params.cuh",
         "struct-arrays-swapped",
-        "  const void* in;\n  const void* taps;",
-        "  const void* taps;\n  const void* in;",
+        "struct DirectParams {\n  const void* in;\n  const void* taps;",
+        "struct DirectParams {\n  const void* taps;\n  const void* in;",
         "not the host's order",
     ),
     _in(

@@ -34,7 +34,7 @@ LAUNCHES = (
         "pointers-swapped", 'pointers=("a", "b",', 'pointers=("b", "a",', "input and taps change places"
     ),
     _launches(
-        "splits-write-result", '"workspace" if split else "out"', '"out"', "partial sums overrun the result"
+        "splits-write-result", '"workspace" if partial else "out"', '"out"', "partial sums overrun the result"
     ),
     _launches(
         "grid-without-splits", "prod(tiles.blocks) * cfg.splits,", "prod(tiles.blocks),", "only one part"
@@ -265,8 +265,16 @@ STRUCTS = (
     ),
     _struct(
         "packed-axes-swapped",
-        '(name, Axis) for name in ("rows", "columns")',
-        '(name, Axis) for name in ("columns", "rows")',
+        """(name, Axis) for name in ("rows", "columns")),
+        *(
+            (name, ctypes.c_int32)
+            for name in (
+                "images",""",
+        """(name, Axis) for name in ("columns", "rows")),
+        *(
+            (name, ctypes.c_int32)
+            for name in (
+                "images",""",
         "not the kernel's order",
     ),
     _struct(
@@ -283,8 +291,8 @@ STRUCTS = (
     ),
     _struct(
         "packed-strides-32-bits",
-        "(name, ctypes.c_int64) for name in",
-        "(name, ctypes.c_int32) for name in",
+        '(name, ctypes.c_int64) for name in ("image", "group"',
+        '(name, ctypes.c_int32) for name in ("image", "group"',
         "strides cut to 32 bits",
     ),
 )

@@ -22,6 +22,7 @@ UNIT_TESTS = ("test_cuda_params.py", "test_cuda_src.py", "test_direct*.py", "tes
 EMULATOR_TESTS = (
     "test_direct_*.py",
     "test_split*.py",
+    "test_border*.py",
     "test_elements*.py",
     "test_direct.py",
     "test_random.py",

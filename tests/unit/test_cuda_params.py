@@ -18,6 +18,7 @@ STRUCTS = {
     params.Axis: (),
     params.DirectParams: ("in", "taps", "out", "bias", "residual"),
     params.SplitSumParams: ("partial", "out", "bias", "residual"),
+    params.BorderSumParams: ("partial", "out", "bias", "residual"),
     params.UnfoldParams: ("from", "to"),
 }
 

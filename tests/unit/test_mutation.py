@@ -15,13 +15,13 @@ from tests.mutation.fault import ROOT, MutationError
 
 FAULTS = fault.all_faults()
 KERNEL = (
-    "kernels/direct.cu", "kernels/split_sum.cu",
+    "kernels/direct.cu", "kernels/split_sum.cu", "kernels/border_sum.cu",
     *(f"include/gpuconv/direct/{room}.cuh" for room in ("block", "sums", "tiles")),
-    "include/gpuconv/tile/copy.cuh",
+    "include/gpuconv/tile/border.cuh", "include/gpuconv/tile/copy.cuh",
     "include/gpuconv/tile/correlation.cuh", "include/gpuconv/tile/element.cuh",
     "include/gpuconv/epilogue/finish.cuh", "include/gpuconv/fast_divmod.cuh", "include/gpuconv/params.cuh",
 )  # fmt: skip
-HOST = ("direct", "direct_tiles", "correlation", "params", "split_sum")
+HOST = ("direct", "direct_tiles", "correlation", "params", "split_sum", "border")
 
 
 @pytest.mark.parametrize("one", FAULTS, ids=lambda one: one.name)

@@ -138,7 +138,8 @@ def test_every_field_counts_for_equality():
     other = {
         "op": "dgrad", "N": 3, "C": 8, "H": 10, "W": 10, "K": 8, "R": 1, "S": 1, "stride": (2, 2),
         "padding": ((1, 1), (0, 0)), "dilation": (2, 2), "groups": 1, "layout": "nhwc", "weights": "ohwi",
-        "dtype": "f16", "precision": "tf32", "bias": True, "residual": True, "relu": True,
+        "dtype": "f16", "precision": "tf32", "padding_mode": "circular",
+        "bias": True, "residual": True, "relu": True,
     }  # fmt: skip
     assert set(other) == {field.name for field in fields(p)}
     changed = [replace(p, **{name: value}) for name, value in other.items()]

@@ -27,13 +27,12 @@ def by_hand(p, a, b):
     one, two, out = orders[p.op]
     a, b = common_view(a, one).astype(float), common_view(b, two).astype(float)
     result = np.zeros(common_shape(p.operand_shapes[2], out))
-    (top, _), (left, _) = p.padding
+    high, wide = (list(border(p, axis)) for axis in (0, 1))
     Cg, Kg = p.C // p.groups, p.K // p.groups
     ranges = map(range, (p.N, p.K, p.P, p.Q, Cg, p.R, p.S))
     for n, k, i, j, c, r, s in itertools.product(*ranges):
-        h = i * p.stride[0] + r * p.dilation[0] - top
-        w = j * p.stride[1] + s * p.dilation[1] - left
-        if 0 <= h < p.H and 0 <= w < p.W:
+        h, w = high[i * p.stride[0] + r * p.dilation[0]], wide[j * p.stride[1] + s * p.dilation[1]]
+        if h is not None and w is not None:
             x, weight, y = (n, k // Kg * Cg + c, h, w), (k, c, r, s), (n, k, i, j)
             first, second, target = {
                 "fprop": (x, weight, y),
@@ -42,6 +41,22 @@ def by_hand(p, a, b):
             }[p.op]
             result[target] += a[first] * b[second]
     return result.transpose(FROM_COMMON[out])
+
+
+def border(p, axis):
+    """Along one axis, the cell of x that each cell of the padded input holds; None for a zero."""
+    size, (before, after) = (p.H, p.W)[axis], p.padding[axis]
+    for cell in range(-before, size + after):
+        if 0 <= cell < size:
+            yield cell
+        elif p.padding_mode == "zeros":
+            yield None
+        elif p.padding_mode == "replicate":
+            yield 0 if cell < 0 else size - 1
+        elif p.padding_mode == "circular":
+            yield cell + size if cell < 0 else cell - size
+        else:
+            yield -cell if cell < 0 else 2 * (size - 1) - cell
 
 
 @settings(max_examples=60)

@@ -52,6 +52,19 @@ struct SplitSumParams {
   FastDivmod channel_stride, channels;  // channel of element e: e / channel_stride mod channels
 };
 
+// The gradient to an image from that to the padded one, see kernels/border_sum.cu.
+struct BorderSumParams {
+  const void* partial;
+  void* out;
+  const void* bias;
+  const void* residual;
+  long long split_elements, image, row;  // elements of one split, of one outer index and of a row, all with padding
+  int height, width, top, bottom, left, right;
+  int row_elements;  // of the result
+  int splits;
+  FastDivmod tiles, rows, inner, channels;  // blocks of a row, rows of an image, elements of a pixel, channels
+};
+
 // Patches of images, see kernels/unfold.cu: tap (r, s) of patch (i, j) lies on the cell in row
 // i stride_h + r dilation_h - pad_h and column j stride_w + s dilation_w - pad_w.
 struct UnfoldParams {

@@ -14,8 +14,8 @@ from typing import Final
 from gpuconv.backend.device import Device
 from gpuconv.config import Config
 from gpuconv.errors import Reject
-from gpuconv.kernels.base import Kernel
 from gpuconv.kernels.cpu.banded_product import BandedProduct
+from gpuconv.kernels.cpu.base import CpuKernel
 from gpuconv.kernels.cpu.tap_sum import TapSum
 from gpuconv.plan import Plan
 from gpuconv.problem import ConvProblem
@@ -48,7 +48,7 @@ class TapsConfig(Config):
     block_kib: int = 512
 
 
-class CpuDepthwiseBanded(Kernel[BandedConfig]):
+class CpuDepthwiseBanded(CpuKernel[BandedConfig]):
     """Banded products over overlapping views of the input's rows."""
 
     name = "cpu_depthwise_banded"
@@ -56,8 +56,8 @@ class CpuDepthwiseBanded(Kernel[BandedConfig]):
 
     def check(self, p: ConvProblem, device: Device) -> Reject | None:
         """Takes fprop from one input channel a group, and dgrad to and from one."""
-        if device.kind != "cpu":
-            return self.reject("runs on the CPU only")
+        if (reject := super().check(p, device)) is not None:
+            return reject
         if p.op == "wgrad":
             return self.reject("takes fprop and dgrad")
         if p.groups != p.C:
@@ -123,7 +123,7 @@ class CpuDepthwiseBanded(Kernel[BandedConfig]):
         )
 
 
-class CpuDepthwiseTaps(Kernel[TapsConfig]):
+class CpuDepthwiseTaps(CpuKernel[TapsConfig]):
     """Multiply and add one whole block of channels-last rows for each tap."""
 
     name = "cpu_depthwise_taps"
@@ -131,8 +131,8 @@ class CpuDepthwiseTaps(Kernel[TapsConfig]):
 
     def check(self, p: ConvProblem, device: Device) -> Reject | None:
         """Takes fprop and dgrad with one channel in and out for each group."""
-        if device.kind != "cpu":
-            return self.reject("runs on the CPU only")
+        if (reject := super().check(p, device)) is not None:
+            return reject
         if p.op == "wgrad":
             return self.reject("takes fprop and dgrad")
         if not p.C == p.K == p.groups or p.C == 1:

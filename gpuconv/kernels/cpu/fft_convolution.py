@@ -12,7 +12,7 @@ from typing import Final
 from gpuconv.backend.device import Device
 from gpuconv.config import Config
 from gpuconv.errors import Reject
-from gpuconv.kernels.base import Kernel
+from gpuconv.kernels.cpu.base import CpuKernel
 from gpuconv.kernels.cpu.correlation import passes
 from gpuconv.kernels.cpu.spectral_sum import SPECTRA_LIMIT, SpectralSum
 from gpuconv.plan import Plan
@@ -54,7 +54,7 @@ class FftConfig(Config):
     columns: int = 256
 
 
-class CpuFft(Kernel[FftConfig]):
+class CpuFft(CpuKernel[FftConfig]):
     """Multiply spectra; compute anew what a wide range of values puts in doubt."""
 
     name = "cpu_fft"
@@ -62,8 +62,8 @@ class CpuFft(Kernel[FftConfig]):
 
     def check(self, p: ConvProblem, device: Device) -> Reject | None:
         """Takes fprop and dgrad of all but float64, without dilation, in so far as memory does."""
-        if device.kind != "cpu":
-            return self.reject("runs on the CPU only")
+        if (reject := super().check(p, device)) is not None:
+            return reject
         if p.op == "wgrad":
             return self.reject("takes fprop and dgrad")
         if p.dtype == "f64":

@@ -13,8 +13,8 @@ from typing import Final
 from gpuconv.backend.device import Device
 from gpuconv.config import Config
 from gpuconv.errors import Reject
-from gpuconv.kernels.base import Kernel
 from gpuconv.kernels.cpu import blocks
+from gpuconv.kernels.cpu.base import CpuKernel
 from gpuconv.kernels.cpu.patch_product import PatchProduct
 from gpuconv.kernels.cpu.weight_gradient import WeightGradient
 from gpuconv.plan import Plan
@@ -45,15 +45,11 @@ class Im2colConfig(Config):
     lanes: int = 1
 
 
-class CpuIm2colGemm(Kernel[Im2colConfig]):
+class CpuIm2colGemm(CpuKernel[Im2colConfig]):
     """Gather patches, multiply: right for every problem."""
 
     name = "cpu_im2col_gemm"
     config_type = Im2colConfig
-
-    def check(self, p: ConvProblem, device: Device) -> Reject | None:
-        """Takes everything on the CPU."""
-        return None if device.kind == "cpu" else self.reject("runs on the CPU only")
 
     def configs(self, p: ConvProblem, device: Device) -> Sequence[Im2colConfig]:
         """Block sizes around the caches, with each number of parts that the channels allow."""

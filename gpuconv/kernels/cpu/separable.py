@@ -9,7 +9,7 @@ from typing import Any, Final
 from gpuconv.backend.device import Device
 from gpuconv.config import Config
 from gpuconv.errors import Reject
-from gpuconv.kernels.base import Kernel
+from gpuconv.kernels.cpu.base import CpuKernel
 from gpuconv.kernels.cpu.fft_convolution import CpuFft
 from gpuconv.kernels.cpu.rank_one import RankOne
 from gpuconv.kernels.cpu.usual import direct_plan
@@ -35,7 +35,7 @@ class SeparableConfig(Config):
     box: int = 256
 
 
-class CpuSeparable(Kernel[SeparableConfig]):
+class CpuSeparable(CpuKernel[SeparableConfig]):
     """Look at the filters when they come: two passes if all are of rank one, else another kernel's plan."""
 
     name = "cpu_separable"
@@ -43,8 +43,8 @@ class CpuSeparable(Kernel[SeparableConfig]):
 
     def check(self, p: ConvProblem, device: Device) -> Reject | None:
         """Takes fprop and dgrad with one channel in and out for each group, all but float64."""
-        if device.kind != "cpu":
-            return self.reject("runs on the CPU only")
+        if (reject := super().check(p, device)) is not None:
+            return reject
         if p.op == "wgrad":
             return self.reject("takes fprop and dgrad")
         if p.dtype == "f64":

@@ -12,6 +12,7 @@ from math import prod
 from gpuconv.backend.device import Device
 from gpuconv.backend.launch import Binary, KernelSpec
 from gpuconv.errors import Reject
+from gpuconv.kernels.cuda import border
 from gpuconv.kernels.cuda.base import CudaKernel
 from gpuconv.kernels.cuda.correlation import correlation
 from gpuconv.kernels.cuda.direct_choice import default, neighbours
@@ -41,7 +42,9 @@ class CudaDirect(CudaKernel[DirectConfig]):
         for name, size in sizes.items():
             if size >= _MOST_CELLS:
                 return self.reject(f"takes {name} below 2**30, got {size}")
-        reject = illegal(self._tiles(p, self.default_config(p, device)), device)
+        reject = border.too_large(p) if border.folds(p) else None
+        if reject is None:
+            reject = illegal(self._tiles(p, self.default_config(p, device)), device)
         return None if reject is None else self.reject(reject)
 
     def configs(self, p: ConvProblem, device: Device) -> Sequence[DirectConfig]:
@@ -64,44 +67,50 @@ class CudaDirect(CudaKernel[DirectConfig]):
 
     def default_config(self, p: ConvProblem, device: Device) -> DirectConfig:
         """See `direct_choice.default`."""
-        return default(p, correlation(p), device)
+        summed = border.summed(p)
+        return default(summed, correlation(summed), device)
 
     def workspace_bytes(self, p: ConvProblem, cfg: DirectConfig, device: Device) -> int:
-        """Partial sums, where sums are split."""
-        if cfg.splits == 1:
+        """Partial sums, where something is yet to be added."""
+        if cfg.splits == 1 and not border.folds(p):
             return 0
-        return cfg.splits * prod(p.operand_shapes[2]) * (8 if p.dtype == "f64" else 4)
+        return cfg.splits * prod(border.summed(p).operand_shapes[2]) * (8 if p.dtype == "f64" else 4)
 
     def launches(self, p: ConvProblem, cfg: DirectConfig, device: Device) -> tuple[KernelSpec, ...]:
-        """One launch, and where sums are split a second that adds them."""
+        """One launch, and where sums are split or have a border a second that adds them."""
         tiles = self._tiles(p, cfg)
         form = tiles.form
         if form.out_elements == 0:
             return ()
-        split = cfg.splits > 1
+        partial = cfg.splits > 1 or border.folds(p)
         spec = KernelSpec(
-            binary=Binary("direct.cu", self._defines(tiles), device.arch),
+            binary=Binary("direct.cu", self._defines(p, tiles, partial), device.arch),
             entry="direct",
             grid=(prod(tiles.blocks) * cfg.splits, 1, 1),
             block=(cfg.threads, 1, 1),
             smem_bytes=tiles.smem_bytes,
-            pointers=("a", "b", "workspace" if split else "out", "bias", "residual"),
+            pointers=("a", "b", "workspace" if partial else "out", "bias", "residual"),
             params=self._params(tiles).pack(),
         )
-        if not split:
+        if not partial:
             return (spec,)
+        if border.folds(p):
+            return spec, border.border_sum(p, cfg.splits, device)
         return spec, split_sum(p, form.out_elements, cfg.splits, form.out_strides.channel, device)
 
     @staticmethod
     def _tiles(p: ConvProblem, cfg: DirectConfig) -> Tiles:
-        return Tiles(p, correlation(p), cfg)
+        summed = border.summed(p)
+        return Tiles(summed, correlation(summed), cfg)
 
     @staticmethod
-    def _defines(tiles: Tiles) -> tuple[tuple[str, str], ...]:
-        p, form = tiles.p, tiles.form
+    def _defines(p: ConvProblem, tiles: Tiles, partial: bool) -> tuple[tuple[str, str], ...]:
+        form = tiles.form
         values: dict[str, object] = {
             **tiles.cfg.defines(),
             **epilogue_defines(p),
+            **border.border_define(p),
+            "PARTIAL": int(partial),
             "STRIDE_H": form.rows.stride,
             "STRIDE_W": form.columns.stride,
             "DILATION_H": form.rows.dilation,

@@ -84,6 +84,19 @@ class SplitSumParams(Struct):
     ]
 
 
+class BorderSumParams(Struct):
+    """Parameters of ``kernels/border_sum.cu`` after its four pointers."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        *((name, ctypes.c_int64) for name in ("split_elements", "image", "row")),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("height", "width", "top", "bottom", "left", "right", "row_elements", "splits")
+        ),
+        *((name, FastDivmod) for name in ("tiles", "rows", "inner", "channels")),
+    ]
+
+
 class UnfoldParams(Struct):
     """Parameters of ``kernels/unfold.cu`` after its two pointers."""
 

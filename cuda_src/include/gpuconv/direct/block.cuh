@@ -111,7 +111,7 @@ struct Loader {
     in.start[kRow] = row0 + stage.r * DILATION_H;
     in.start[kColumn] = column0 + stage.s * DILATION_W;
     in.start[kChannel] = stage.c;
-    TileCopy<InTile, Element, Sum, kThreads, kAsync>::run(in, tile);
+    TileCopy<InTile, Element, Sum, kThreads, kAsync, BORDER>::run(in, tile);
     taps.start[kRow] = stage.r;
     taps.start[kColumn] = stage.s;
     taps.start[kChannel] = stage.c;

@@ -20,6 +20,9 @@
 #ifndef CLASSES  // 1: dgrad, whose outputs fall into classes
 #define CLASSES 0
 #endif
+#ifndef BORDER  // what lies around the input, see tile/border.cuh
+#define BORDER kZeros
+#endif
 #ifndef GUARD_TAPS  // 1: some stage or class has fewer taps than TAPS_R × TAPS_S
 #define GUARD_TAPS 0
 #endif
@@ -93,6 +96,9 @@
 #ifndef STAGES  // 1: load, wait, compute; more: cp.async runs that many stages ahead, less one
 #define STAGES 1
 #endif
-#ifndef SPLITS  // more than 1: the sum is cut into as many parts, each in blocks of its own; split_sum.cu adds them
+#ifndef SPLITS  // more than 1: the sum is cut into as many parts, each in blocks of its own
 #define SPLITS 1
+#endif
+#ifndef PARTIAL  // 1: sums go to a workspace as they are; split_sum.cu or border_sum.cu adds and finishes them
+#define PARTIAL 0
 #endif

@@ -1,9 +1,11 @@
-// A block's threads copy a tile of five axes from global to shared memory, zeros where there is no source.
+// A block's threads copy a tile of five axes from global to shared memory, zeros where there is no source. Beyond
+// the first and the last row and column may lie copies of others.
 #pragma once
 
 #include <gpuconv/ptx/cp_async.cuh>
 #include <gpuconv/ptx/global.cuh>
 #include <gpuconv/ptx/shared.cuh>
+#include <gpuconv/tile/border.cuh>
 #include <gpuconv/tile/element.cuh>
 
 namespace gpuconv {
@@ -23,9 +25,10 @@ struct TileSource {
 // `Shape` gives, as static constexpr functions of the axis, `extent` and shared-memory `stride`, and as constants
 // `kUnit`, the axis whose cells are neighbours in global memory, and `kVector`, how many of them one load takes
 // where address and limits allow. Neighbouring threads take neighbouring loads.
-template <class Shape, class Element, class Stored, int Threads, bool Async>
+template <class Shape, class Element, class Stored, int Threads, bool Async, int Around = kZeros>
 struct TileCopy {
   static constexpr int kUnit = Shape::kUnit, kVector = Shape::kVector;
+  static constexpr bool has_border(int axis) { return Around != kZeros && (axis == kRow || axis == kColumn); }
   static constexpr int kUnits = Shape::extent(kUnit) / kVector;
   static constexpr int kLoads = kUnits * (Shape::kCells / Shape::extent(kUnit));
   static_assert(Shape::extent(kUnit) % kVector == 0, "a row of the tile is a whole number of loads");
@@ -67,6 +70,7 @@ struct TileCopy {
       int step = a == kRow ? source.row_step : a == kColumn ? source.column_step : 1;
       // unsigned: beyond the last result a tile may run past what 31 bits hold
       int cell = static_cast<int>(source.start[a] + static_cast<unsigned>(at[a]) * step);
+      if (a != kUnit && has_border(a)) cell = held<Around>(cell, source.limit[a]);
       if (a == kUnit) first = cell;
       else inside = inside && static_cast<unsigned>(cell) < static_cast<unsigned>(source.limit[a]);
       from += cell * source.stride[a];
@@ -82,8 +86,15 @@ struct TileCopy {
     }
 #pragma unroll
     for (int i = 0; i < kVector; ++i) {
-      bool present = inside && static_cast<unsigned>(first + i) < static_cast<unsigned>(limit);
-      move_one(from + i, to + i * Shape::stride(kUnit), present, source.base);
+      int cell = first + i;
+      const Element* one = from + i;
+      if constexpr (has_border(kUnit)) {
+        const int holds = held<Around>(cell, limit);
+        one = from + (static_cast<long long>(holds) - first) * source.stride[kUnit];
+        cell = holds;
+      }
+      bool present = inside && static_cast<unsigned>(cell) < static_cast<unsigned>(limit);
+      move_one(one, to + i * Shape::stride(kUnit), present, source.base);
     }
   }
 
