@@ -28,7 +28,9 @@ struct TileSource {
 template <class Shape, class Element, class Stored, int Threads, bool Async, int Around = kZeros>
 struct TileCopy {
   static constexpr int kUnit = Shape::kUnit, kVector = Shape::kVector;
-  static constexpr bool has_border(int axis) { return Around != kZeros && (axis == kRow || axis == kColumn); }
+  __host__ __device__ static constexpr bool has_border(int axis) {
+    return Around != kZeros && (axis == kRow || axis == kColumn);
+  }
   static constexpr int kUnits = Shape::extent(kUnit) / kVector;
   static constexpr int kLoads = kUnits * (Shape::kCells / Shape::extent(kUnit));
   static_assert(Shape::extent(kUnit) % kVector == 0, "a row of the tile is a whole number of loads");
