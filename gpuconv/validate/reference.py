@@ -141,19 +141,19 @@ def evaluate_at(
     return total
 
 
-def _source(cells: NDArray[np.intp], p: ConvProblem, axis: int) -> NDArray[np.intp]:
+def _source(cells: Any, p: ConvProblem, axis: int) -> Any:
     """Along one axis, the cell of x that cells of the padded input hold; −1 for a zero."""
     size, (before, _) = (p.H, p.W)[axis], p.padding[axis]
     inner = cells - before
     if p.padding_mode == "circular":
-        return np.asarray(inner % size)
+        return inner % size
     if p.padding_mode == "reflect":
         return size - 1 - np.abs(size - 1 - np.abs(inner))
     held = np.clip(inner, 0, size - 1)
     return held if p.padding_mode == "replicate" else np.where(held == inner, inner, -1)
 
 
-def _holders(cells: NDArray[np.intp], p: ConvProblem, axis: int) -> list[NDArray[np.intp]]:
+def _holders(cells: Any, p: ConvProblem, axis: int) -> list[Any]:
     """Along one axis, for each cell of x, the cells of the padded input that hold it."""
     size, (before, after) = (p.H, p.W)[axis], p.padding[axis]
     border = np.r_[:before, before + size : before + size + after]

@@ -73,6 +73,21 @@ def test_a_border_of_thousands_of_cells_stays_within_the_bound(machines, dtype):
     assert (np.abs(result - ref) <= tolerance.bound(p, ref, ref)).all()
 
 
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_infinity_stays_infinity(machines, mode):
+    p = ConvProblem.parse(f"dgrad_n1c1h4w5k1r3s3p2_nchw_f32+{mode}")
+    given = operands(p)
+    given["a"] = np.abs(given["a"])
+    given["b"] = np.abs(given["b"]) + 1
+    given["a"][0, 0, 0, 0] = np.inf
+    machine = machines[0]
+    result = cases.run(cases.Case(p, KERNEL, KERNEL.default_config(p, machine.device)), machine, given)
+    expected = reference.evaluate(p, **given)
+    assert np.isposinf(expected).any()
+    np.testing.assert_array_equal(np.isposinf(result), np.isposinf(expected))
+    assert not np.isnan(result).any()
+
+
 @pytest.mark.parametrize(
     ("stride", "far"), [("split_elements", 2**31 + 8), ("image", 2**31 + 8), ("row", 2**29 + 8)]
 )

@@ -58,7 +58,7 @@ FAULTS = (
     _sum(
         "lost",
         "lost += (total - (larger - kept)) + (term - kept);",
-        "lost += term - kept;",
+        "lost += total - (larger - kept);",
         "half the error lost",
     ),
     _sum(
