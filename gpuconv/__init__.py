@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from gpuconv.errors import UnsupportedProblem
     from gpuconv.filters import convolve2d, correlate2d
+    from gpuconv.image_kernels import image_kernel
     from gpuconv.patches import fold, unfold
     from gpuconv.problem import ConvProblem
     from gpuconv.transpose import conv_transpose2d, conv_transpose2d_input_grad, conv_transpose2d_weight_grad
@@ -42,6 +43,7 @@ __all__ = [
     "correlate2d",
     "flops",
     "fold",
+    "image_kernel",
     "min_bytes",
     "output_shape",
     "parameter_count",
@@ -60,6 +62,7 @@ _HOME = {
     ),
     **dict.fromkeys(("convolve2d", "correlate2d"), "filters"),
     **dict.fromkeys(("fold", "unfold"), "patches"),
+    "image_kernel": "image_kernels",
     "ConvProblem": "problem",
     "UnsupportedProblem": "errors",
 }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rich.text import Text
 
 import gpuconv
-from gpuconv import dispatch
+from gpuconv import dispatch, image_kernels
 from gpuconv.cli import devices, output, pictures
 from gpuconv.cli.devices import Place
 from gpuconv.cli.output import Mismatch
@@ -32,7 +32,7 @@ _RUNS: Final = 5
 _SECONDS: Final = 2.0
 _LUMA: Final = (0.299, 0.587, 0.114)
 _SIGMA: Final = 3.0
-_REACH: Final = 9
+_TRUNCATE: Final = 3
 #: This share of the pixels has a weaker gradient than what is drawn white.
 _WHITE_FROM: Final = 0.99
 #: A gradient below one step of brightness is rounding, not an edge.
@@ -179,16 +179,15 @@ def compute(task: Task, place: Place) -> Done:
 def sobel(photo: Picture) -> Task:
     """Horizontal and vertical slope of the brightness: one channel in, two out."""
     gray = (photo @ np.array(_LUMA, np.float32) / 255).astype(np.float32)
-    smooth, slope = np.array([1, 2, 1], np.float32), np.array([-1, 0, 1], np.float32)
-    w = np.stack([np.outer(smooth, slope), np.outer(slope, smooth)])[:, None]
+    w = image_kernels.image_kernel("sobel")[:, None]
     return Task("edges", "two 3x3 Sobel filters on the gray picture", gray[None, None], w, {"padding": 1})
 
 
 def gaussian(photo: Picture) -> Task:
     """Weighted mean around each pixel, each colour by itself."""
-    meaning = f"depthwise Gaussian, sigma {_SIGMA:g}, {2 * _REACH + 1}x{2 * _REACH + 1} taps"
-    x = (photo[None] / np.float32(255)).astype(np.float32)
-    return Task("blur", meaning, x, _bell(3), {"padding": "same", "data_format": "NHWC", "groups": 3})
+    x, w = (photo[None] / np.float32(255)).astype(np.float32), _bell(3)
+    meaning = f"depthwise Gaussian, sigma {_SIGMA:g}, {w.shape[0]}x{w.shape[1]} taps"
+    return Task("blur", meaning, x, w, {"padding": "same", "data_format": "NHWC", "groups": 3})
 
 
 def coverage(photo: Picture) -> Task:
@@ -204,9 +203,8 @@ def coverage(photo: Picture) -> Task:
 
 def _bell(channels: int) -> Float32:
     """The same Gaussian for each channel, as HWIO weights that sum to 1."""
-    along = np.exp(-(np.arange(-_REACH, _REACH + 1) ** 2) / (2 * _SIGMA**2))
-    bell = np.outer(along, along) / along.sum() ** 2
-    return np.repeat(bell[:, :, None, None], channels, axis=3).astype(np.float32)
+    bell = image_kernels.gaussian(_SIGMA, _TRUNCATE)
+    return np.repeat(bell[:, :, None, None], channels, axis=3)
 
 
 def edge_picture(gradients: Float32) -> Picture:

@@ -13,6 +13,7 @@ from gpuconv.cli import output
 
 _COMMANDS: Final = {
     "demo": "Find the edges of a photograph, blur it, and check every number.",
+    "filter": "Find edges in pictures, sharpen, blur or emboss them.",
     "problem": "Say what a convolution costs and which kernel runs it.",
     "bench": "Time convolutions beside PyTorch and SciPy; compare two runs.",
     "env": "Show versions, devices, variables and folders.",

@@ -9,9 +9,11 @@ import errno
 import io
 import json
 import os
+import secrets
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -117,6 +119,16 @@ def progress(message: str) -> None:
         note(message)
 
 
+@contextmanager
+def progress_bar(length: int, *, shown: bool) -> Iterator[Callable[[int], Any]]:
+    """Draw a bar for a person, if `shown`; gives the function that moves it on by some steps."""
+    if not (shown and sys.stderr is not None and sys.stderr.isatty()):
+        yield lambda steps: None
+        return
+    with click.progressbar(length=length, file=sys.stderr) as bar:
+        yield bar.update
+
+
 def emit(command: str, results: Sequence[dict[str, Any]]) -> None:
     """Print the results of a command as JSON."""
     document = {"schema": SCHEMA, "command": command, "results": results}
@@ -173,6 +185,31 @@ def show(*parts: RenderableType) -> None:
     if not terminal:
         text = "".join(line.rstrip() + "\n" for line in text.splitlines())
     write(text)
+
+
+def put(files: Mapping[Path, Callable[[], Any]]) -> None:
+    """Write files, each whole or not at all: none takes its place before all are written.
+
+    Each comes with the function that gives its bytes. Folders that are not there are made.
+    """
+    staged: list[tuple[Path, Path]] = []
+    path = Path()
+    try:
+        for path, content in files.items():
+            encoded = content()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.parent / f".gpuconv-{secrets.token_hex(8)}"
+            staged.append((part, path))
+            with part.open("xb") as file:
+                file.write(encoded)
+        for part, path in staged:
+            os.replace(part, path)
+    except OSError as error:
+        raise Failure(f"cannot write {path}: {error.strerror or one_line(error)}") from None
+    finally:
+        for part, _ in staged:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
 
 
 def write(text: str) -> None:

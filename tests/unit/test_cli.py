@@ -29,11 +29,11 @@ def _plain_machine(monkeypatch):
 
 def test_help_and_version(monkeypatch):
     assert run("--version").stdout == f"gpuconv, version {gpuconv.__version__}\n"
-    for command in ("demo", "problem", "bench", "env"):
+    for command in ("demo", "filter", "problem", "bench", "env"):
         assert "--json" in run(command, "--help").stdout
     monkeypatch.setattr(main, "import_module", None)  # the overview loads no command
     text = run("--help").stdout
-    assert all(name in text for name in ("demo", "problem", "bench", "env", "Exit codes"))
+    assert all(name in text for name in ("demo", "filter", "problem", "bench", "env", "Exit codes"))
 
 
 def test_unknown_command_and_option():
