@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import isfinite
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from gpuconv.api import conv2d
 from gpuconv.arguments import Padding, show
 from gpuconv.backend import arrays
 from gpuconv.backend.launch import Launcher
+from gpuconv.kernels.cuda import pad
 from gpuconv.problem import DTYPES
 
 _MODES: Final = ("full", "same", "valid")
@@ -27,10 +27,9 @@ def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", 
     Parameters
     ----------
     in1 : array (H, W) or (H, W, C)
-        Image; each channel is filtered apart. NumPy or CUDA array as in `conv2d`; of NumPy's types integers
-        and bool too.
+        Image; each channel is filtered apart. NumPy or CUDA array as in `conv2d`, of integers or bool too.
     in2 : array (R, S)
-        Kernel, alike and on in1's device. CUDA arrays have one dtype; nothing is converted there.
+        Kernel, alike, of any such dtype and on in1's device.
     mode : {"full", "same", "valid"}
         ``"full"``: wherever image and kernel touch, (H + R − 1, W + S − 1); ``"same"``: the middle of that,
         (H, W); ``"valid"``: where nothing beyond the border is needed, (|H − R| + 1, |W − S| + 1). There the
@@ -38,7 +37,7 @@ def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", 
     boundary : {"fill", "wrap", "symm"}
         What lies beyond the border: `fillvalue`; the image again; the image mirrored, its edge cells twice.
     fillvalue : float
-        Of the cells beyond the border with ``"fill"``; 0 for CUDA arrays.
+        Of the cells beyond the border with ``"fill"``.
 
     Returns
     -------
@@ -112,56 +111,34 @@ def convolve2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", f
 def _filtered(in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: Any, *, flips: bool) -> Any:
     mode = arguments.choice("mode", mode, _MODES)
     boundary = arguments.choice("boundary", boundary, _BOUNDARIES)
-    in1, in2, place = _placed(in1, in2)
+    in1, in2, launcher = _placed(in1, in2)
+    dtype = _common(*(_dtype(name, array) for name, array in (("in1", in1), ("in2", in2))))
     (H, W, *_), (R, S) = _sizes(in1, in2)
-    filled = _number(fillvalue, in1.dtype)
+    filled = _number(fillvalue, dtype)
     if mode == "valid" and (R > H or S > W):
         if R < H or S < W:
             raise ValueError(
                 "in2 must be at most as large as in1 along both axes for mode 'valid', or at least as large, "
                 f"got shapes {(R, S)} and {(H, W)}"
             )
-        kernels = _turned(_planes(in1, _NO_PADDING, "fill", 0, place))
         # exchanged, a cross-correlation comes out turned; turning both inputs turns it back
-        y = conv2d((in2 if flips else _turned(in2))[None, None], kernels)
-        return _image([y[0, c] for c in range(y.shape[1])], in1, place)
+        images = _planes(in2 if flips else _turned(in2), dtype, launcher)
+        kernels = _planes(_turned(in1), dtype, launcher)
+        return _image(conv2d(images, kernels)[0], in1, launcher)
+    kernel = _planes(_turned(in2) if flips else in2, dtype, launcher)
     padding = _NO_PADDING if mode == "valid" else (_sides(R, mode, flips), _sides(S, mode, flips))
-    kernel = (_turned(in2) if flips else in2)[None, None]
-    if boundary != "fill" or filled != 0:
-        if boundary == "fill" and padding != _NO_PADDING and place.launcher is not None:
-            raise ValueError(f"fillvalue must be 0 for CUDA arrays, got {show(fillvalue)}")
-        y = conv2d(_planes(in1, padding, boundary, filled, place), kernel)
+    if boundary == "fill" and filled == 0:
+        y = conv2d(_planes(in1, dtype, launcher), kernel, padding=padding)
     else:
-        y = conv2d(_planes(in1, _NO_PADDING, boundary, 0, place), kernel, padding=padding)
-    return _image([y[c, 0] for c in range(y.shape[0])], in1, place)
+        y = conv2d(_planes(in1, dtype, launcher, padding, boundary, filled), kernel)
+    return _image(y[:, 0], in1, launcher)
 
 
 _NO_PADDING: Final[Padding] = ((0, 0), (0, 0))
 
 
-class _Place(NamedTuple):
-    """Where arrays are, and how memory is had there."""
-
-    launcher: Launcher | None
-    like: Any
-
-    def empty(self, shape: tuple[int, ...]) -> Any:
-        """New array of both inputs' dtype."""
-        if self.launcher is None:
-            return np.empty(shape, self.like.dtype)
-        dtype = arrays.dtype_of("in1", self.like, self.launcher)
-        return self.launcher.empty(shape, dtype, arrays.device_of(self.like, self.launcher))
-
-    def copy(self, source: Any, target: Any) -> None:
-        """Write one array into another of its shape that shares none of its cells."""
-        if self.launcher is None:
-            target[...] = source
-        else:
-            self.launcher.copy(self.launcher.contiguous(source), target)
-
-
-def _placed(in1: Any, in2: Any) -> tuple[Any, Any, _Place]:
-    """Both inputs in one dtype on one device."""
+def _placed(in1: Any, in2: Any) -> tuple[Any, Any, Launcher | None]:
+    """Both inputs as plain arrays or views on one device."""
     given = {"in1": in1, "in2": in2}
     for name, array in given.items():
         arrays.check_array(name, array)
@@ -172,28 +149,22 @@ def _placed(in1: Any, in2: Any) -> tuple[Any, Any, _Place]:
             f"in2 must be {places[hosts[0]]} like in1, it is {places[hosts[1]]}; nothing is copied unasked"
         )
     if hosts[0]:
-        dtype = _common(*(_dtype(name, array) for name, array in given.items()))
-        in1, in2 = (arrays.plain(array).astype(dtype, copy=False) for array in given.values())
-        return in1, in2, _Place(None, in1)
+        return arrays.plain(in1), arrays.plain(in2), None
     launcher = arrays.launcher()
     in1, in2 = (arrays.adopt(name, array, launcher) for name, array in given.items())
-    dtypes = [arrays.dtype_of(name, view, launcher) for name, view in (("in1", in1), ("in2", in2))]
-    if dtypes[0] != dtypes[1]:
-        raise TypeError(
-            f"in2 must have dtype {DTYPES[dtypes[0]]} like in1 on a CUDA device, got {DTYPES[dtypes[1]]}"
-        )
     here, there = (arrays.index_of(view) for view in (in1, in2))
     if here != there:
         raise TypeError(
             f"in2 must be on cuda:{here} like in1, it is on cuda:{there}; nothing is copied unasked"
         )
     for name, view in (("in1", in1), ("in2", in2)):
+        arrays.check_byte_order(name, view.dtype)
         arrays.check_aligned(name, view, launcher)
-    return in1, in2, _Place(launcher, in1)
+    return in1, in2, launcher
 
 
 def _dtype(name: str, array: Any) -> np.dtype[Any]:
-    """The floating-point dtype that a NumPy array stands for."""
+    """The floating-point dtype that an array's stands for."""
     dtype = array.dtype
     if dtype.kind in "biu":
         return np.dtype(np.float32 if dtype.itemsize <= _FLOAT32_HOLDS else np.float64)
@@ -247,54 +218,41 @@ def _sides(taps: int, mode: str, flips: bool) -> tuple[int, int]:
 
 
 def _turned(array: Any) -> Any:
-    """View an array with its last two axes reversed."""
-    return array[..., ::-1, ::-1]
+    """View an array with its rows and its columns reversed."""
+    return array[::-1, ::-1]
 
 
-def _planes(image: Any, padding: Padding, boundary: str, filled: float, place: _Place) -> Any:
+def _planes(
+    image: Any,
+    dtype: np.dtype[Any],
+    launcher: Launcher | None,
+    padding: Padding = _NO_PADDING,
+    boundary: str = "fill",
+    filled: float = 0,
+) -> Any:
     """The channels of an image as images of one channel each, (C, 1, H, W), with what lies around them."""
-    shape = arrays.shape_of(image)
-    if len(shape) == 2 and padding == _NO_PADDING:
+    if launcher is None:
+        image = image.astype(dtype, copy=False)
+    if len(image.shape) == 2 and padding == _NO_PADDING and image.dtype == dtype:
         return image[None, None]
+    if launcher is None:
+        planes = np.atleast_3d(image).transpose(2, 0, 1)[:, None]
+        sides = ((0, 0), (0, 0), *padding)
+        if boundary == "fill":
+            return np.pad(planes, sides, constant_values=filled)
+        return np.pad(planes, sides, "wrap" if boundary == "wrap" else "symmetric")
+    H, W, *channels = image.shape
     (top, bottom), (left, right) = padding
-    H, W, *channels = shape
-    room = place.empty((channels[0] if channels else 1, 1, top + H + bottom, left + W + right))
-    if boundary == "fill" and padding != _NO_PADDING:
-        room[...] = filled
-    middle = room[:, :, top : top + H]
-    for c, plane in enumerate([image[:, :, c] for c in range(channels[0])] if channels else [image]):
-        place.copy(plane, middle[c, 0, :, left : left + W])
-    if boundary != "fill":
-        for source, target in _runs(W, left, right, boundary):
-            place.copy(middle[..., source], middle[..., target])
-        for source, target in _runs(H, top, bottom, boundary):
-            place.copy(room[:, :, source], room[:, :, target])
+    shape = (*(channels or [1]), 1, top + H + bottom, left + W + right)
+    device = arrays.device_of(image, launcher)
+    room = launcher.empty(shape, pad.short_name(dtype), device)
+    pad.enqueue(image, room, padding, boundary, filled, device, launcher)
     return room
 
 
-def _runs(size: int, before: int, behind: int, boundary: str) -> Iterator[tuple[slice, slice]]:
-    """Along one axis of a padded image, the cells to copy and the padding they go to.
-
-    Slices instead of indices: they are views on every device.
-    """
-    for image in range(-before // size, (size + behind - 1) // size + 1):
-        if image == 0:
-            continue
-        low, high = max(image * size, -before), min((image + 1) * size, size + behind)
-        first, last = low - image * size, high - image * size
-        if boundary == "symm" and image % 2:
-            stop = before + size - 1 - last
-            source = slice(before + size - 1 - first, stop if stop >= 0 else None, -1)
-        else:
-            source = slice(before + first, before + last)
-        yield source, slice(before + low, before + high)
-
-
-def _image(planes: list[Any], like: Any, place: _Place) -> Any:
-    """Filtered channels as one image."""
+def _image(planes: Any, like: Any, launcher: Launcher | None) -> Any:
+    """Filtered channels, (C, P, Q), as one image."""
     if len(like.shape) == 2:
         return planes[0]
-    result = place.empty((*planes[0].shape, len(planes)))
-    for c, plane in enumerate(planes):
-        place.copy(plane, result[:, :, c])
-    return result
+    image = planes.transpose(1, 2, 0)
+    return np.ascontiguousarray(image) if launcher is None else launcher.contiguous(image)

@@ -107,8 +107,8 @@ def fold(
     Returns
     -------
     array of `input_shape`
-        Each cell the sum of what the patches have there, tap after tap in the accumulator's type and rounded
-        once; 0 where no patch lies. What lies on the padding is dropped.
+        Each cell the sum of what the patches have there, in the accumulator's type, within `conv2d`'s error
+        bound, and rounded once; 0 where no patch lies. What lies on the padding is dropped.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 // meet. A unit is one element, or in NHWC as many channels as one access takes.
 #include <gpuconv/params.cuh>
 #include <gpuconv/ptx/global.cuh>
+#include <gpuconv/tile/count.cuh>
 #include <gpuconv/tile/element.cuh>
 
 #ifndef ELEMENT
@@ -23,6 +24,10 @@
 // each channel: neighbouring threads then write neighbouring elements.
 #ifndef SPREAD_TAPS
 #define SPREAD_TAPS 0
+#endif
+// whether more taps may meet in a cell than a plain sum may have
+#ifndef LONG_SUM
+#define LONG_SUM 0
 #endif
 #ifndef BLOCK_THREADS
 #define BLOCK_THREADS 256
@@ -99,13 +104,43 @@ __device__ __forceinline__ void unfold_patch(const UnfoldParams& params, const u
   }
 }
 
+// The sums of a unit. Long ones are made of runs of terms, each run one term longer than that before: n terms then err
+// by less than 16 + √(2n) units.
+struct Sums {
+  Accumulator<Element> part[VECTOR] = {};
+  Accumulator<Element> total[VECTOR] = {};
+  int terms = 0, run = 16;
+
+  __device__ __forceinline__ void add(const Unit& unit) {
+#pragma unroll
+    for (int c = 0; c < VECTOR; ++c) part[c] += widen(unit[c]);
+    if constexpr (LONG_SUM) {
+      if (++terms < run) return;
+      terms = 0;
+      ++run;
+#pragma unroll
+      for (int c = 0; c < VECTOR; ++c) {
+        total[c] += part[c];
+        part[c] = 0;
+      }
+    }
+  }
+
+  __device__ __forceinline__ Unit rounded() const {
+    Unit unit;
+#pragma unroll
+    for (int c = 0; c < VECTOR; ++c) unit[c] = narrow<Element>(LONG_SUM ? total[c] + part[c] : part[c]);
+    return unit;
+  }
+};
+
 // The cell in row at[kPatchRow], column at[kPatchColumn].
 __device__ __forceinline__ void fold_cell(const UnfoldParams& params, const unsigned (&at)[6]) {
   const int row = static_cast<int>(at[kPatchRow]), column = static_cast<int>(at[kPatchColumn]);
   const long long image = at[kImage], channel = static_cast<long long>(at[kUnit]) * VECTOR;
   const Element* from =
       static_cast<const Element*>(params.from) + image * params.cols_image + channel * params.cols_channel;
-  Accumulator<Element> sums[VECTOR] = {};
+  Sums sums;
   for (int r = 0; r < params.taps_h; ++r) {
     const int y = row + params.pad_h - r * params.dilation_h;
     if (y < 0) break;
@@ -118,18 +153,13 @@ __device__ __forceinline__ void fold_cell(const UnfoldParams& params, const unsi
       unsigned between_columns;
       const unsigned j = params.step_w.divmod(x, between_columns);
       if (between_columns != 0 || j >= static_cast<unsigned>(params.columns)) continue;
-      const Unit unit = load(from + r * params.tap_row + s * params.tap_column + i * params.patch_row +
-                             j * params.patch_column);
-#pragma unroll
-      for (int c = 0; c < VECTOR; ++c) sums[c] += widen(unit[c]);
+      sums.add(load(from + r * params.tap_row + s * params.tap_column + i * params.patch_row +
+                    j * params.patch_column));
     }
   }
-  Unit unit;
-#pragma unroll
-  for (int c = 0; c < VECTOR; ++c) unit[c] = narrow<Element>(sums[c]);
   store(static_cast<Element*>(params.to) + image * params.image + channel * params.channel + row * params.row +
             column * params.column,
-        unit);
+        sums.rounded());
 }
 
 }  // namespace
@@ -138,17 +168,10 @@ __device__ __forceinline__ void fold_cell(const UnfoldParams& params, const unsi
 extern "C" __global__ void __launch_bounds__(BLOCK_THREADS)
     unfold(const __grid_constant__ gpuconv::UnfoldParams params) {
   using namespace gpuconv;
-  // Units are counted in two numbers of 31 bits: those of the inner axes by thread, the rest by rounds of blocks.
-  unsigned block;
-  const unsigned round = params.blocks.divmod(blockIdx.x, block);
-  unsigned rest = block * BLOCK_THREADS + threadIdx.x;
-  if (rest >= static_cast<unsigned>(params.units)) return;
-  unsigned at[6];
+  unsigned place[kAxes], at[6];
+  if (!place_of_thread<BLOCK_THREADS>(params.count, place)) return;
 #pragma unroll
-  for (int place = 0; place < kAxes; ++place) {
-    if (place == params.outer) rest = round;
-    rest = params.extents[place].divmod(rest, at[axis_at(place)]);
-  }
+  for (int axis = 0; axis < kAxes; ++axis) at[axis_at(axis)] = place[axis];
   if constexpr (FOLD) fold_cell(params, at);
   else unfold_patch(params, at);
 }

@@ -47,7 +47,7 @@ def check_array(name: str, array: Any) -> None:
     if not _is_interface(interface):
         raise TypeError(f"{name} has a damaged __cuda_array_interface__: {show(interface)}")
     dtype = np.dtype(interface["typestr"])
-    _check_byte_order(name, dtype)
+    check_byte_order(name, dtype)
     # the interface has no word for bfloat16: whoever writes "two bytes" must say elsewhere what they mean
     if dtype.kind == "V" and not str(_attribute(array, "dtype")).endswith("bfloat16"):
         raise TypeError(
@@ -86,7 +86,8 @@ def _attribute(value: Any, name: str) -> Any:
         return None
 
 
-def _check_byte_order(name: str, dtype: np.dtype[Any]) -> None:
+def check_byte_order(name: str, dtype: np.dtype[Any]) -> None:
+    """Raise ``TypeError`` unless a CUDA array's dtype has the byte order that devices have."""
     if not dtype.isnative:
         raise TypeError(f"{name} must have the device's byte order, got dtype {dtype.str}")
 
@@ -173,7 +174,7 @@ def dtype_of(name: str, view: Any, by: launch.Launcher | None) -> str:
             hint = f"; {name}.astype('float32') is exact up to 2**24"
         raise TypeError(f"{name} must have dtype {allowed}, got {text}{hint}")
     if by is not None:
-        _check_byte_order(name, view.dtype)
+        check_byte_order(name, view.dtype)
     return short
 
 

@@ -118,6 +118,17 @@ def test_half_precision_is_summed_in_float32_and_rounded_once(dtype):
     assert found[0, 0, 2, 2] == most + 8
 
 
+@pytest.mark.parametrize("dtype", NUMPY)
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("text", patches.CROWDED)
+def test_no_crowd_of_patches_breaks_the_bound(text, layout, dtype):
+    p = ConvProblem.parse(f"fprop_{text}_{layout}_{dtype}")
+    for largest in (0, p.R * p.S // 2, p.R * p.S - 1):
+        cols, exact, terms = patches.crowd(p, largest)
+        found = gpuconv.fold(cols, p.x_shape, **patches.options_of(p))
+        assert patches.error_over_bound(p, found, exact, terms) <= 1
+
+
 def test_infinity_and_nan_warn_nobody_and_reach_their_cell_alone():
     cols = np.full((1, 4, 4), 6e4, np.float16)
     cols[0, 0, 0] = np.nan

@@ -1,4 +1,4 @@
-"""correlate2d and convolve2d on CUDA arrays: the processor's results, borders copied there, errors first."""
+"""correlate2d and convolve2d on CUDA arrays: the processor's results of every dtype, errors first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 
 import gpuconv
 from gpuconv.backend.launch import using
-from tests.emulator.launcher import BareDLPack, DeviceArray, Emulator
+from gpuconv.errors import UnsupportedProblem
+from gpuconv.kernels.cuda import gather
+from tests.emulator.launcher import BareDLPack, BareInterface, DeviceArray, Emulator
 from tests.problems import DTYPES, NUMPY
 
 NAMES = ("correlate2d", "convolve2d")
@@ -55,6 +57,61 @@ def test_every_dtype(emulator, dtype):
         np.testing.assert_array_equal(found.get(), call(in1, in2, "same", boundary), strict=True)
 
 
+ANY = (*DTYPES, "?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_pair_of_dtypes(emulator, name):
+    call = getattr(gpuconv, name)
+    for image, kernel in product(ANY, DTYPES):
+        for one, other in ((image, kernel), (kernel, image)):
+            in1 = drawn((3, 4), 0).astype(NUMPY.get(one, one))
+            in2 = drawn((2, 3), 1).astype(NUMPY.get(other, other))
+            found = call(emulator.array(in1), emulator.array(in2), "full", "fill", -2)
+            np.testing.assert_array_equal(found.get(), call(in1, in2, "full", "fill", -2), strict=True)
+    in1, in2 = drawn((4, 3, 2)).astype("u1"), drawn((5, 4), 1).astype("i8")
+    found = call(emulator.array(in1), emulator.array(in2), "valid")
+    np.testing.assert_array_equal(found.get(), call(in1, in2, "valid"), strict=True)
+
+
+@pytest.mark.parametrize("fillvalue", [2, -0.5, 2**-10, np.inf, np.nan])
+def test_fillvalues(emulator, fillvalue):
+    for number, (image, kernel) in enumerate(SHAPES):
+        in1, in2 = drawn(image, number), drawn(kernel, number + 100)
+        there = emulator.array(in1), emulator.array(in2)
+        for name, mode in product(NAMES, MODES):
+            call = getattr(gpuconv, name)
+            found, expected = call(*there, mode, "fill", fillvalue), call(in1, in2, mode, "fill", fillvalue)
+            np.testing.assert_array_equal(found.get(), expected, strict=True)
+
+
+def test_few_launches(emulator):
+    image, kernel = emulator.array(drawn((5, 6, 3))), emulator.array(drawn((2, 3)))
+    mixed = emulator.array(drawn((2, 3)).astype("i2"))
+    for call, expected in (
+        (lambda: gpuconv.correlate2d(image[:, :, 0], kernel), ["direct"]),
+        (lambda: gpuconv.correlate2d(image[:, :, 0], kernel, "valid", "symm"), ["direct"]),
+        (lambda: gpuconv.correlate2d(image[:, :, 0], kernel, "valid", "fill", 3), ["direct"]),
+        (lambda: gpuconv.correlate2d(image, kernel), ["pad", "direct"]),
+        (lambda: gpuconv.correlate2d(image, kernel, "full", "wrap"), ["pad", "direct"]),
+        (lambda: gpuconv.correlate2d(image, kernel, "full", "fill", 3), ["pad", "direct"]),
+        (lambda: gpuconv.convolve2d(image, mixed, "same", "symm"), ["pad", "pad", "direct"]),
+    ):
+        emulator.launched.clear()
+        call()
+        assert [spec.entry for spec in emulator.launched] == expected
+
+
+def test_what_no_device_can_count_is_refused(monkeypatch, emulator):
+    monkeypatch.setattr(gather, "_MOST_BLOCKS", 1)
+    image = emulator.array(drawn((20, 20)))
+    with pytest.raises(
+        UnsupportedProblem, match=r"planes \(1, 1, 24, 24\).*\n.*takes at most .* blocks, got 3"
+    ):
+        gpuconv.correlate2d(image, image[:3, :3], boundary="wrap")
+    assert not emulator.launched
+
+
 def test_any_strides_and_bare_arrays(emulator):
     wide, in2 = drawn((6, 10, 3)), drawn((3, 3), 1)
     image = wide[::-1, ::2]
@@ -64,6 +121,9 @@ def test_any_strides_and_bare_arrays(emulator):
     plain = BareDLPack(emulator.array(np.ascontiguousarray(image)))
     bare = gpuconv.convolve2d(plain, BareDLPack(emulator.array(np.ascontiguousarray(in2.T))), "same", "symm")
     np.testing.assert_array_equal(bare.get(), expected)
+    small = BareInterface(emulator.array(np.ascontiguousarray(image).astype("i1")))
+    bare = gpuconv.convolve2d(small, BareInterface(emulator.array(in2.T.astype("f8"))), "same", "symm")
+    np.testing.assert_array_equal(bare.get(), expected.astype("f8"), strict=True)
 
 
 def test_nan_stays_within_reach(emulator):
@@ -88,17 +148,22 @@ def test_errors_come_before_any_launch(emulator):
     in1, in2 = emulator.array(image), emulator.array(kernel)
     elsewhere = emulator.array(kernel, index=1)
     room = emulator.array(np.zeros(100, np.uint8))
+
+    def of(array, dtype):
+        return emulator.array(array.astype(dtype))
+
     strange = DeviceArray(room.get()[1:37].view(np.float32).reshape(3, 3), room, 0)
     for match, error, arguments in (
-        (r"^fillvalue must be 0 for CUDA arrays, got 2", ValueError, (in1, in2, "full", "fill", 2)),
-        (r"^fillvalue must be 0 for CUDA arrays, got nan", ValueError, (in1, in2, "same", "fill", np.nan)),
+        (r"^fillvalue must be within the range of float32", ValueError, (in1, in2, "full", "fill", 1e39)),
+        (r"^fillvalue must be a real number", TypeError, (in1, in2, "same", "fill", 1j)),
         (r"^in2 must be on the CPU like in1", TypeError, (image, in2)),
         (r"^in2 must be on a CUDA device like in1", TypeError, (in1, kernel)),
         (r"^in2 must be on cuda:0 like in1, it is on cuda:1", TypeError, (in1, elsewhere)),
         (r"^in2 must have elements at multiples of their 4 bytes", ValueError, (in1, strange)),
-        (r"^in2 must have dtype float32 like in1", TypeError, (in1, emulator.array(kernel.astype("f2")))),
-        (r"^in1 must have dtype .*astype", TypeError, (emulator.array(image.astype("u1")), in2)),
-        (r"^in1 must have dtype .*in1\.real", TypeError, (emulator.array(image.astype("c8")), in2)),
+        (r"^in2 must be of integers, bool, .*in2\.real", TypeError, (in1, of(kernel, "c8"))),
+        (r"^in1 must be of integers, bool, .*float64, got bytes8", TypeError, (of(image, "S1"), in2)),
+        (r"^in1 must have the device's byte order", TypeError, (of(image, ">f4"), in2)),
+        (r"^in2 must have the device's byte order", TypeError, (in1, of(kernel, ">i2"))),
         (r"^in1 must have shape", ValueError, (in1[0], in2)),
         (r"^in2 must have shape", ValueError, (in1, in2[None])),
         (r"^in2 must have no empty dimension", ValueError, (in1, in2[:0])),

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import gpuconv
-from gpuconv.backend.launch import using
+from gpuconv.backend.launch import Binary, KernelSpec, using
 from gpuconv.errors import CompileError, LaunchRefused, Reject, UnsupportedProblem
+from gpuconv.kernels.cuda import gather
 from gpuconv.kernels.cuda import unfold as host
 from gpuconv.kernels.cuda.params import FastDivmod, UnfoldParams
 from gpuconv.problem import ConvProblem
@@ -64,6 +65,17 @@ def test_the_bits_of_a_sum_are_the_processors(emulator):
         options = patches.options_of(p)
         result = gpuconv.fold(emulator.array(cols), p.x_shape, **options).get()
         assert result.tobytes() == gpuconv.fold(cols, p.x_shape, **options).tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("text", patches.CROWDED)
+def test_no_crowd_of_patches_breaks_the_bound(emulator, text, layout, dtype):
+    p = ConvProblem.parse(f"fprop_{text}_{layout}_{dtype}")
+    for largest in (0, p.R * p.S // 2, p.R * p.S - 1):
+        cols, exact, terms = patches.crowd(p, largest)
+        found = gpuconv.fold(emulator.array(cols), p.x_shape, **patches.options_of(p)).get()
+        assert patches.error_over_bound(p, found, exact, terms) <= 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -203,12 +215,12 @@ def test_offsets_have_64_bits_along_every_axis(has_compiler, member, layout, fol
     view[...] = np.nan if writes else in_axes(source)
     near[writes] = emulator.adopt(Far(wide))
     # what the strides of memory allow is not true of these
-    binary = host.Binary(
+    binary = Binary(
         spec.binary.file, tuple((dict(spec.binary.defines) | {"VECTOR": "1"}).items()), spec.binary.arch
     )
     if layout == "nhwc":
-        params.extents[0], params.units = FastDivmod.of(2), 2 * params.units
-    spec = host.KernelSpec(binary, spec.entry, spec.grid, spec.block, 0, spec.pointers, params.pack())
+        params.count.extents[0], params.count.units = FastDivmod.of(2), 2 * params.count.units
+    spec = KernelSpec(binary, spec.entry, spec.grid, spec.block, 0, spec.pointers, params.pack())
     (launch,) = emulator.load((spec,), device)
     launch(spec.pack({"a": near[False].pointer, "out": near[True].pointer}))
     found = view if writes else in_axes(near[True].get())
@@ -223,7 +235,7 @@ def test_results_beyond_31_bits_are_counted_in_rounds(monkeypatch, emulator, mos
     p = ConvProblem.parse("fprop_{}k1r2s3p1_{}_f32".format(*size.split("_")))
     x, cols, options = patches.images(p), patches.columns(p), patches.options_of(p)
     plain = host.launch(p, emulator.device(0), folds=folds)
-    monkeypatch.setattr(host, "_MOST_UNITS", most)
+    monkeypatch.setattr(gather, "_MOST_UNITS", most)
     cut = host.launch(p, emulator.device(0), folds=folds)
     assert cut.params != plain.params
     if folds:

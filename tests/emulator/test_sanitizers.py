@@ -1,4 +1,4 @@
-"""The sanitizers find what was planted, and nothing else."""
+"""The sanitizers find what was planted, and nothing else; in patches and borders, nothing."""
 
 from __future__ import annotations
 
@@ -28,6 +28,40 @@ for schedule in SCHEDULES:
         print(type(error).__name__, error)
 print("done")
 """
+
+#: Every kernel that makes its results one by one: layouts, vectors or none, long sums, borders, conversions.
+SOUND = """
+import numpy as np
+import gpuconv
+from gpuconv.backend.launch import using
+from gpuconv.problem import ConvProblem
+from tests import patches
+from tests.emulator.launcher import SCHEDULES, Emulator
+from tests.problems import NUMPY
+
+for schedule in SCHEDULES:
+    emulator = Emulator(schedule=schedule)
+    with using(emulator):
+        for text, offset in {problems}:
+            p = ConvProblem.parse("fprop_" + text)
+            x, cols, options = patches.images(p), patches.columns(p), patches.options_of(p)
+            found = gpuconv.unfold(emulator.array(x, offset=offset), **options).get()
+            np.testing.assert_array_equal(found, patches.by_cells(p, x))
+            found = gpuconv.fold(emulator.array(cols, offset=offset), p.x_shape, **options).get()
+            np.testing.assert_array_equal(found, patches.summed(p, cols).astype(found.dtype))
+        for dtype, boundary in (("u1", "symm"), ("f2", "wrap"), ("i8", "fill")):
+            in1, in2 = np.arange(42).reshape(7, 3, 2).astype(dtype), np.ones((5, 9), np.float32)
+            there = emulator.array(in1[::-1])[::-1], emulator.array(in2, offset=1)
+            found = gpuconv.correlate2d(*there, "full", boundary, 2).get()
+            np.testing.assert_array_equal(found, gpuconv.correlate2d(in1, in2, "full", boundary, 2))
+print("done")
+"""
+GATHERED = (
+    ("n2c3h7w9k1r3s3p1_nchw_f32", 0),
+    ("n1c16h6w5k1r3s2p2d2x3_nhwc_f16", 3),
+    ("n1c3h9w8k1r6s6u1x2p3_nhwc_f64", 1),
+    ("n1c8h6w5k1r6s5p3_nhwc_f16", 0),
+)
 
 
 @pytest.fixture
@@ -88,3 +122,12 @@ def test_sound_copies(sanitized, which):
 def test_faults_are_still_reports(sanitized, which):
     outcome = sanitized(which, "read_global", 1 << 12)
     assert "behind the end of" in outcome.output, outcome.log
+
+
+@pytest.mark.parametrize("which", ["address", "thread"])
+def test_patches_and_borders(has_compiler, need, which):
+    if not sanitize.available(which):
+        need("emulator", f"g++ has no library for -fsanitize={which}")
+    outcome = sanitize.run(which, SOUND.format(problems=GATHERED))
+    assert outcome.output.endswith("done\n"), outcome.log
+    assert outcome.reports == (), outcome.log

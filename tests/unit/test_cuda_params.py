@@ -17,9 +17,14 @@ STRUCTS = {
     params.Strides: (),
     params.Axis: (),
     params.DirectParams: ("in", "taps", "out", "bias", "residual"),
+    params.DepthSteps: (),
+    params.GemmParams: ("in", "taps", "out", "bias", "residual"),
     params.SplitSumParams: ("partial", "out", "bias", "residual"),
     params.BorderSumParams: ("partial", "out", "bias", "residual"),
+    params.Count: (),
     params.UnfoldParams: ("from", "to"),
+    params.PadAxis: (),
+    params.PadParams: ("from", "to"),
 }
 
 

@@ -42,6 +42,31 @@ struct DirectParams {
   FastDivmod tiles_q, tiles_p, blocks_k, blocks_g, classes_w, classes_h, blocks_n;
 };
 
+// Bytes that an operand moves on by from channel to channel and from tap to tap.
+struct DepthSteps {
+  long long channel, row, column;
+};
+
+// The same as a matrix product: rows are pixels of images, columns filters of a group; see
+// kernels/implicit_gemm_simt.cu.
+struct GemmParams {
+  const void* in;
+  const void* taps;
+  void* out;  // or partial sums, split by split
+  const void* bias;
+  const void* residual;
+  Strides in_strides, taps_strides, out_strides;
+  DepthSteps in_steps, taps_steps;
+  long long split_elements;  // of one split's partial sums
+  Axis rows, columns;
+  int stride_h, stride_w, dilation_h, dilation_w;  // input cells between outputs of a class, and between its taps
+  int images, channels, filters;                   // of the input; channels and filters of one group
+  int stages_per_split;
+  int tiles_n, raster;     // blocks along the columns, and how many of them a band of the grid walks together
+  FastDivmod tiles, band;  // blocks of one product, and of one band of columns
+  FastDivmod groups, classes_w, classes_h;
+};
+
 // out[e] = Σ over splits of partial[split][e], then the epilogue.
 struct SplitSumParams {
   const void* partial;
@@ -65,6 +90,14 @@ struct BorderSumParams {
   FastDivmod tiles, rows, inner, channels;  // blocks of a row, rows of an image, elements of a pixel, channels
 };
 
+// Results counted along several axes, see tile/count.cuh.
+struct Count {
+  int units;              // of the axes below `outer`
+  int outer;              // the first axis that whole rounds of blocks count
+  FastDivmod blocks;      // that make one round
+  FastDivmod extents[6];  // of each axis, innermost first
+};
+
 // Patches of images, see kernels/unfold.cu: tap (r, s) of patch (i, j) lies on the cell in row
 // i stride_h + r dilation_h - pad_h and column j stride_w + s dilation_w - pad_w.
 struct UnfoldParams {
@@ -74,11 +107,27 @@ struct UnfoldParams {
   long long cols_image, cols_channel, tap_row, tap_column, patch_row, patch_column;  // and of the patches
   int height, width, rows, columns, taps_h, taps_w;  // cells of an image, patches of it, cells of a patch
   int pad_h, pad_w, stride_h, stride_w, dilation_h, dilation_w;
-  int units;                    // of the axes below `outer`
-  int outer;                    // the first axis that whole rounds of blocks count
-  FastDivmod blocks;            // that make one round
-  FastDivmod extents[6];        // of each axis that results are counted by, innermost first
-  FastDivmod step_h, step_w;    // the strides
+  Count count;
+  FastDivmod step_h, step_w;  // the strides
+};
+
+// One axis of a padded image: its cell `at` shows cell at + shift of the image. Where that is more than an image and a
+// constant around it, cells repeat each period, which may hold the mirror image too, and the shift is not negative.
+struct PadAxis {
+  int size, shift;
+  FastDivmod period;
+};
+
+// Channels of an image as padded planes, see kernels/pad.cu.
+struct PadParams {
+  const void* from;
+  void* to;
+  long long row, column, channel;  // elements between cells
+  long long plane_row, plane;      // of the result
+  unsigned long long fill;         // an element's bits
+  PadAxis rows, columns;
+  int boundary;  // 0 fill, 1 wrap, 2 symm
+  Count count;
 };
 
 }  // namespace gpuconv

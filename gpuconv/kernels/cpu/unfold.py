@@ -7,7 +7,7 @@ it has one filter, which nobody reads.
 from __future__ import annotations
 
 from itertools import product
-from math import prod
+from math import gcd, prod
 from typing import Any, Final
 
 import numpy as np
@@ -15,8 +15,9 @@ import numpy as np
 from gpuconv.backend import threads
 from gpuconv.backend.device import Device
 from gpuconv.kernels.cpu.blocks import Block, Cut, Range, accumulator, cut, length
-from gpuconv.kernels.cpu.correlation import Axis, by_group, forward
+from gpuconv.kernels.cpu.correlation import Axis, Correlation, by_group, forward
 from gpuconv.kernels.cpu.patches import gather
+from gpuconv.kernels.cuda.direct_tiles import SHORT_SUM
 from gpuconv.layout import common_view
 from gpuconv.problem import ConvProblem
 
@@ -49,7 +50,10 @@ def unfold(p: ConvProblem, x: Any, cols: Any, device: Device) -> None:
 
 
 def fold(p: ConvProblem, cols: Any, x: Any, device: Device) -> None:
-    """Sum into each cell of `x` what the patches have there: tap after tap, in the accumulator's type."""
+    """Sum into each cell of `x` what the patches have there, in the accumulator's type.
+
+    Tap after tap; where more of them meet than a plain sum may have, each half of the taps apart, and so on.
+    """
     one = forward(p)
     source, target = split_view(p, cols), common_view(x, p.layout)
     kind = accumulator(p)
@@ -68,19 +72,46 @@ def fold(p: ConvProblem, cols: Any, x: Any, device: Device) -> None:
         c, h, w = cuts[0][channel], cuts[1][j], cuts[2][k]
         sums = np.zeros((length(c), length(h), length(w)), kind)
         with np.errstate(all="ignore"):  # NaN and overflow are results here, not accidents
-            for r, s in product(range(p.R), range(p.S)):
-                (top, bottom, y), (left, right, z) = _seen(one.rows, r, h), _seen(one.columns, s, w)
-                if top < bottom and left < right:
-                    a, b = y - h[0], z - w[0]
-                    down, along = one.rows.stride, one.columns.stride
-                    sums[
-                        :,
-                        a : a + (bottom - top - 1) * down + 1 : down,
-                        b : b + (right - left - 1) * along + 1 : along,
-                    ] += source[n, slice(*c), r, s, top:bottom, left:right]
+            _add(source[n, slice(*c)], one, (h, w), ((0, p.R), (0, p.S)), sums)
             target[n, slice(*c), slice(*h), slice(*w)] = sums
 
     threads.run(task, p.N * prod(parts), [None] * device.threads)
+
+
+def _add(
+    patches: Any, one: Correlation, cells: tuple[Range, Range], taps: tuple[Range, Range], sums: Any
+) -> None:
+    """Add what a range of taps has at some cells, which are zero before: (C, R, S, P, Q) to (C, H, W)."""
+    rows, columns = taps
+    meeting = _meeting(one.rows, rows), _meeting(one.columns, columns)
+    if prod(meeting) > SHORT_SUM:
+        rest = np.zeros_like(sums)
+        for half, into in zip(_halves(rows, columns, across=meeting[0] > 1), (sums, rest), strict=True):
+            _add(patches, one, cells, half, into)
+        sums += rest
+        return
+    down, along = one.rows.stride, one.columns.stride
+    for r, s in product(range(*rows), range(*columns)):
+        (top, bottom, y), (left, right, x) = _seen(one.rows, r, cells[0]), _seen(one.columns, s, cells[1])
+        if top < bottom and left < right:
+            a, b = y - cells[0][0], x - cells[1][0]
+            sums[
+                :,
+                a : a + (bottom - top - 1) * down + 1 : down,
+                b : b + (right - left - 1) * along + 1 : along,
+            ] += patches[:, r, s, top:bottom, left:right]
+
+
+def _halves(rows: Range, columns: Range, *, across: bool) -> tuple[tuple[Range, Range], ...]:
+    """Both halves of a range of taps, cut across its rows or else across its columns."""
+    start, stop = rows if across else columns
+    cuts = (start, (start + stop) // 2), ((start + stop) // 2, stop)
+    return tuple((one, columns) if across else (rows, one) for one in cuts)
+
+
+def _meeting(axis: Axis, taps: Range) -> int:
+    """How many of these taps meet in one cell, at most: those that lie a stride apart, or some strides."""
+    return -(-length(taps) // (axis.stride // gcd(axis.stride, axis.dilation)))
 
 
 def _seen(axis: Axis, tap: int, cells: Range) -> tuple[int, int, int]:

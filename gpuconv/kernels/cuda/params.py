@@ -73,6 +73,33 @@ class DirectParams(Struct):
     ]  # fmt: skip
 
 
+class DepthSteps(Struct):
+    """Bytes that an operand moves on by from channel to channel and from tap to tap."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        (name, ctypes.c_int64) for name in ("channel", "row", "column")
+    ]
+
+
+class GemmParams(Struct):
+    """Parameters of ``kernels/implicit_gemm_simt.cu`` after its five pointers."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        *((name, Strides) for name in ("in_strides", "taps_strides", "out_strides")),
+        *((name, DepthSteps) for name in ("in_steps", "taps_steps")),
+        ("split_elements", ctypes.c_int64),
+        *((name, Axis) for name in ("rows", "columns")),
+        *(
+            (name, ctypes.c_int32)
+            for name in (
+                "stride_h", "stride_w", "dilation_h", "dilation_w",
+                "images", "channels", "filters", "stages_per_split", "tiles_n", "raster",
+            )
+        ),
+        *((name, FastDivmod) for name in ("tiles", "band", "groups", "classes_w", "classes_h")),
+    ]  # fmt: skip
+
+
 class SplitSumParams(Struct):
     """Parameters of ``kernels/split_sum.cu`` after its four pointers."""
 
@@ -97,6 +124,17 @@ class BorderSumParams(Struct):
     ]
 
 
+class Count(Struct):
+    """Results counted along several axes; see ``params.cuh``."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        ("units", ctypes.c_int32),
+        ("outer", ctypes.c_int32),
+        ("blocks", FastDivmod),
+        ("extents", FastDivmod * 6),
+    ]
+
+
 class UnfoldParams(Struct):
     """Parameters of ``kernels/unfold.cu`` after its two pointers."""
 
@@ -113,11 +151,32 @@ class UnfoldParams(Struct):
             for name in (
                 "height", "width", "rows", "columns", "taps_h", "taps_w",
                 "pad_h", "pad_w", "stride_h", "stride_w", "dilation_h", "dilation_w",
-                "units", "outer",
             )
         ),
-        ("blocks", FastDivmod),
-        ("extents", FastDivmod * 6),
+        ("count", Count),
         ("step_h", FastDivmod),
         ("step_w", FastDivmod),
     ]  # fmt: skip
+
+
+class PadAxis(Struct):
+    """One axis of a padded image; see ``params.cuh``."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        ("size", ctypes.c_int32),
+        ("shift", ctypes.c_int32),
+        ("period", FastDivmod),
+    ]
+
+
+class PadParams(Struct):
+    """Parameters of ``kernels/pad.cu`` after its two pointers."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        *((name, ctypes.c_int64) for name in ("row", "column", "channel", "plane_row", "plane")),
+        ("fill", ctypes.c_uint64),
+        ("rows", PadAxis),
+        ("columns", PadAxis),
+        ("boundary", ctypes.c_int32),
+        ("count", Count),
+    ]

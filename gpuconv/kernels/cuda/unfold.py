@@ -6,26 +6,25 @@ it has one filter, which nobody reads.
 
 from __future__ import annotations
 
-from math import prod
+from dataclasses import replace
 from typing import Any, Final
 
 from gpuconv.backend.device import Device
-from gpuconv.backend.launch import Binary, KernelSpec, Launcher
-from gpuconv.errors import CompileError, LaunchRefused, Reject, UnsupportedProblem
-from gpuconv.kernels.cuda.params import FastDivmod, UnfoldParams
+from gpuconv.backend.launch import KernelSpec, Launcher
+from gpuconv.errors import Reject
+from gpuconv.kernels.cuda import gather
+from gpuconv.kernels.cuda.correlation import correlation
+from gpuconv.kernels.cuda.direct_tiles import SHORT_SUM
+from gpuconv.kernels.cuda.params import Count, FastDivmod, UnfoldParams
 from gpuconv.problem import ITEMSIZE, ConvProblem
 
-_NAME: Final = "cuda_unfold"
-_THREADS: Final = 256
+_ENTRY: Final = "unfold"
 #: Bytes of one access.
 _WIDEST: Final = 16
 #: Bytes of one pixel's channels below which taps have threads of their own.
 _FEW: Final = 128
-#: Cells along an axis with its padding: coordinates beyond it still fit into 32 bits.
-_MOST_CELLS: Final = 2**30
-#: Of what a thread counts, and of blocks.
-_MOST_UNITS: Final = 2**31 - 1
-_MOST_BLOCKS: Final = 2**31 - 1
+#: Of what counts the cells along an axis with its padding: coordinates beyond them still fit into 32.
+_BITS: Final = 30
 
 
 def enqueue(
@@ -42,23 +41,16 @@ def enqueue(
     """
     if 0 in result.shape:
         return
-    spec = launch(p, device, folds=folds)
-    try:
-        if isinstance(spec, Reject):
-            raise UnsupportedProblem(_text(p, folds), str(device), (spec,))
-        (start,) = launcher.load((spec,), device)
-        start(spec.pack({"a": launcher.pointer(source), "out": launcher.pointer(result)}))
-    except (CompileError, LaunchRefused) as error:
-        raise UnsupportedProblem(_text(p, folds), str(device), (Reject(_NAME, str(error)),)) from error
+    what = f"{'fold' if folds else 'unfold'} of {p}"
+    gather.start(what, launch(p, device, folds=folds), source, result, device, launcher)
 
 
 def launch(p: ConvProblem, device: Device, *, folds: bool) -> KernelSpec | Reject:
     """What to launch where there is something to write, or why it cannot be."""
-    if device.capability < (7, 5):
-        return Reject(_NAME, f"needs compute capability 7.5, {device.name} has {device.capability}")
-    for name, size, pads in (("height", p.H, p.padding[0]), ("width", p.W, p.padding[1])):
-        if size + sum(pads) >= _MOST_CELLS:
-            return Reject(_NAME, f"takes a padded {name} below 2**30, got {size + sum(pads)}")
+    cells = {"height": p.H + sum(p.padding[0]), "width": p.W + sum(p.padding[1])}
+    refused = gather.refusal(_ENTRY, device, _BITS, cells)
+    if refused is not None:
+        return refused
     last = p.layout == "nhwc"
     vector = _vector(p) if last else 1
     spread = last and not folds and p.C * ITEMSIZE[p.dtype] < _FEW
@@ -67,35 +59,24 @@ def launch(p: ConvProblem, device: Device, *, folds: bool) -> KernelSpec | Rejec
         axes = [p.C // vector, *((p.S, p.R) if spread else ()), width, height, p.N]
     else:
         axes = [width, height, p.C, p.N]
-    outer, units = 0, 1
-    while outer < len(axes) and units * axes[outer] <= _MOST_UNITS:
-        units *= axes[outer]
-        outer += 1
-    blocks = -(-units // _THREADS)
-    grid = blocks * prod(axes[outer:])
-    if grid > _MOST_BLOCKS:
-        return Reject(_NAME, f"takes at most 2**31 - 1 blocks, got {grid}")
+    counting = gather.count(axes)
     defines = {
         "ELEMENT": p.dtype,
         "FOLD": int(folds),
         "CHANNELS_LAST": int(last),
         "VECTOR": vector,
         "SPREAD_TAPS": int(spread),
+        "LONG_SUM": int(folds and _most_meeting(p) > SHORT_SUM),
     }
-    return KernelSpec(
-        binary=Binary(
-            "unfold.cu", tuple(sorted((name, str(value)) for name, value in defines.items())), device.arch
-        ),
-        entry="unfold",
-        grid=(grid, 1, 1),
-        block=(_THREADS, 1, 1),
-        smem_bytes=0,
-        pointers=("a", "out"),
-        params=_params(p, axes, outer, units, blocks).pack(),
-    )
+    return gather.spec(_ENTRY, defines, counting, _params(p, counting.params), device)
 
 
-def _params(p: ConvProblem, axes: list[int], outer: int, units: int, blocks: int) -> UnfoldParams:
+def _most_meeting(p: ConvProblem) -> int:
+    """Taps that meet in one cell, at most: a fold is the gradient of a convolution whose filter is ones."""
+    return correlation(replace(p, op="dgrad")).depth
+
+
+def _params(p: ConvProblem, count: Count) -> UnfoldParams:
     if p.layout == "nhwc":
         patch = p.R * p.S * p.C
         steps = {
@@ -110,17 +91,12 @@ def _params(p: ConvProblem, axes: list[int], outer: int, units: int, blocks: int
             "cols_image": p.C * p.R * p.S * plane, "cols_channel": p.R * p.S * plane,
             "tap_row": p.S * plane, "tap_column": plane, "patch_row": p.Q, "patch_column": 1,
         }  # fmt: skip
-    extents = [FastDivmod.of(size) for size in axes]
-    extents += [FastDivmod.of(1)] * (6 - len(axes))
     return UnfoldParams(
         **steps,
         height=p.H, width=p.W, rows=p.P, columns=p.Q, taps_h=p.R, taps_w=p.S,
         pad_h=p.padding[0][0], pad_w=p.padding[1][0],
         stride_h=p.stride[0], stride_w=p.stride[1], dilation_h=p.dilation[0], dilation_w=p.dilation[1],
-        units=units,
-        outer=outer,
-        blocks=FastDivmod.of(blocks),
-        extents=(FastDivmod * 6)(*extents),
+        count=count,
         step_h=FastDivmod.of(p.stride[0]),
         step_w=FastDivmod.of(p.stride[1]),
     )  # fmt: skip
@@ -132,7 +108,3 @@ def _vector(p: ConvProblem) -> int:
     while p.C % vector:
         vector //= 2
     return vector
-
-
-def _text(p: ConvProblem, folds: bool) -> str:
-    return f"{'fold' if folds else 'unfold'} of {p}"

@@ -5,8 +5,8 @@ namespace gpuconv::ptx {
 
 template <class T>
 inline T ld_global_nc(const T* address, ::emulator::Site site = EMULATOR_HERE) {
-  static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16,
-                "ld.global.nc moves 2, 4, 8 or 16 bytes");
+  static_assert(sizeof(T) <= 2 || sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16,
+                "ld.global.nc moves 1, 2, 4, 8 or 16 bytes");
   ::emulator::touch(::emulator::Access::global_load, address, sizeof(T), site);
   return *address;
 }
