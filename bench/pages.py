@@ -5,19 +5,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.check import patching
+from bench.check import bordering, patching
 from gpuconv.backend.device import Device
 from gpuconv.problem import DTYPES, OPS
 from gpuconv.report.records import Record, ResultFile
 from gpuconv.report.summary import Summary, summary
 from tests import cases
-from tests.compile import cards, test_unfold
+from tests.compile import cards, test_pad, test_unfold
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -68,6 +69,10 @@ def page(found: Sequence[Found], listed: Sequence[cases.Case]) -> str:
         "## Kernels",
         "",
         *_kernels(gpu, listed),
+        "",
+        "## What the compiler makes of them",
+        "",
+        *_compiled_to(RESULTS / "static"),
         *_times("GPUs", gpu),
         *_times("CPUs", cpu),
         "",
@@ -122,7 +127,8 @@ def _kinds(listed: Iterable[cases.Case]) -> list[Kind]:
     names = list(dict.fromkeys(case.kernel.name for case in listed))
     found = {_kind(case) for case in listed}
     kinds = [kind for name in names for op in OPS for dtype in DTYPES if (kind := (name, op, dtype)) in found]
-    return [*kinds, *((patching.KERNEL, name, dtype) for name in patching.KINDS for dtype in DTYPES)]
+    apart = [(room.KERNEL, name) for room in (patching, bordering) for name in room.KINDS]
+    return [*kinds, *((kernel, name, dtype) for kernel, name in apart for dtype in DTYPES)]
 
 
 def _kind(case: cases.Case) -> Kind:
@@ -171,8 +177,9 @@ def _seen(gpu: Iterable[Found]) -> dict[Kind, list[Seen]]:
 def _kernels(gpu: Sequence[Found], listed: Sequence[cases.Case]) -> Iterator[str]:
     yield "Cases of `tests/data/cases.txt`: each passes on the emulator in four orders of threads, at every"
     yield "commit that lands (`tests/emulator/test_cases.py`). Kernels are compiled for each architecture,"
-    yield "none with spilled registers (`tests/compile`). `cuda_unfold` is not in that list: every cell of"
-    yield "its results is compared in `tests/emulator/test_patches.py`, at every commit that lands as well."
+    yield "none with spilled registers (`tests/compile`). `cuda_unfold` and `cuda_pad` are not in that list:"
+    yield "every cell of their results is compared in `tests/emulator/test_patches.py` and `test_pad.py`, at"
+    yield "every commit that lands as well."
     yield ""
     yield "| kernel | op | dtype | cases on the emulator | compiled for | on a GPU |"
     yield "| --- | --- | --- | --- | --- | --- |"
@@ -194,10 +201,39 @@ def _compiled(listed: Sequence[cases.Case]) -> dict[Kind, list[str]]:
         device = cards.card(list(cards.CARDS)[number % len(cards.CARDS)])
         kind = (patching.KERNEL, patching.KINDS[folds], p.dtype)
         found.setdefault(kind, {})[device] = None
+    short = {name: dtype for dtype, name in DTYPES.items()}
+    for number, ((_, wide), _) in enumerate(test_pad.FORMS):
+        device = cards.card(test_pad.capability(number))
+        for name in bordering.KINDS:
+            found.setdefault((bordering.KERNEL, name, short[wide.name]), {})[device] = None
     return {
         kind: [device.arch for device in sorted(devices, key=lambda device: device.capability)]
         for kind, devices in found.items()
     }
+
+
+def _compiled_to(folder: Path) -> Iterator[str]:
+    """The static tables."""
+    for path in sorted(folder.glob("nvrtc-*.json")):
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        yield f"The largest loop of each default config, as NVRTC {path.stem[6:]} compiles it. No GPU is"
+        yield "asked: what bounds a loop says nothing about how often it waits. `python -m bench.static`"
+        yield "writes the file; a test fails where a loop gets worse. Shared memory is counted as if no two"
+        yield "lanes of a warp read the same word."
+        yield ""
+        titles = (
+            "kernel", "problem", "for", "instructions", "fused multiply-adds", "integer", "registers",
+            "shared", "warps of an SM", "bound by",
+        )  # fmt: skip
+        yield f"| {' | '.join(titles)} |"
+        yield f"|{' --- |' * len(titles)}"
+        for row in rows:
+            cells = (
+                row["kernel"], f"`{row['problem']}`", row["card"],
+                row["instructions"], f"{row['share']:.1%}", row["integer"], row["registers"],
+                f"{row['smem_bytes'] / 1024:.1f} KiB", row["warps_per_sm"], row["bound"],
+            )  # fmt: skip
+            yield f"| {' | '.join(map(str, cells))} |"
 
 
 def newest(found: Iterable[Found]) -> dict[tuple[str, str, str], list[Record]]:

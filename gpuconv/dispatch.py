@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gpuconv import settings
+from gpuconv.autotune.heuristic import Candidate, ranked
 from gpuconv.backend import arrays
 from gpuconv.backend.device import Device
 from gpuconv.backend.launch import Launcher
@@ -22,8 +23,6 @@ from gpuconv.kernels import registry
 from gpuconv.kernels.base import Kernel
 from gpuconv.plan import Plan
 from gpuconv.problem import ConvProblem
-
-Candidate = tuple[Kernel[Any], Config]
 
 _REFUSALS: Final = (CompileError, LaunchRefused, MemoryError)
 
@@ -118,14 +117,14 @@ class Choice:
 
     def _bind(self) -> None:
         """Bind the next candidate, or pass over it."""
-        kernel, config = self.candidates[len(self._refused)]
+        kernel, config, *_ = self.candidates[len(self._refused)]
         try:
             bound = kernel.bind(self.problem, config, self.device)
         except _REFUSALS as error:
             self._pass_over(error)
             return
         except LaunchError as error:
-            raise LaunchError(f"{self._where}: {_name(kernel, config)}: {error}") from error
+            raise LaunchError(f"{self._where}: {kernel.name}({config}): {error}") from error
         self._bound = bound
         self._plan = bound if self.device.kind == "cpu" else replace(bound, run=self.run)
         settings.log("plan", f"{bound}  # gpuconv problem '{self.problem}'")
@@ -134,7 +133,7 @@ class Choice:
         """Move on with a warning, or raise where there is nowhere to move to."""
         if self._raises_refusals:
             raise error
-        failed = _name(*self.candidates[len(self._refused)])
+        failed = str(self.candidates[len(self._refused)])
         reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
         refused = [*self._refused, Reject(failed, reason)]
         last = len(refused) == len(self.candidates)
@@ -144,17 +143,13 @@ class Choice:
         if last:
             reasons = [*refused, *self.rejects]
             raise UnsupportedProblem(str(self.problem), str(self.device), reasons) from error
-        chosen = _name(*self.candidates[len(refused)])
+        chosen = str(self.candidates[len(refused)])
         message = f"{self._where}: {failed} failed, {chosen} takes over: {reason}"
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     @property
     def _where(self) -> str:
         return f"{self.problem} on {self.device.kind}"
-
-
-def _name(kernel: Kernel[Any], config: Config) -> str:
-    return f"{kernel.name}({config})"
 
 
 def _launcher(problem: ConvProblem, device: Device) -> Launcher:
@@ -167,7 +162,7 @@ def _launcher(problem: ConvProblem, device: Device) -> Launcher:
 def _candidates(
     problem: ConvProblem, device: Device, name: str | None, config: str | None
 ) -> tuple[list[Candidate], list[Reject]]:
-    """What may run the problem, best first, and why the others may not."""
+    """What may run the problem, best first, and why the others may not; one choice where one is forced."""
     if config is not None and name is None:
         raise ValueError("GPUCONV_CONFIG: needs GPUCONV_KERNEL, whose parameters it gives")
     kernels = registry.kernels()
@@ -176,19 +171,43 @@ def _candidates(
             kernels = (registry.by_name(name),)
         except ValueError as error:
             raise ValueError(f"GPUCONV_KERNEL: {error}") from None
-    checked = [(kernel, kernel.check(problem, device)) for kernel in kernels]
-    takers = [kernel for kernel, reject in checked if reject is None]
-    rejects = [reject for _, reject in checked if reject is not None]
+    takers, rejects = _takers(problem, device, kernels)
     if not takers:
         raise UnsupportedProblem(str(problem), str(device), rejects)
     if config is not None:
-        return [(takers[0], _forced(takers[0], problem, device, config))], rejects
-    takers.sort(key=lambda kernel: kernel.preference(problem, device), reverse=True)
-    found: list[Candidate] = [(kernel, kernel.default_config(problem, device)) for kernel in takers]
+        return [Candidate(takers[0], _forced(takers[0], problem, device, config))], rejects
     if device.kind == "cpu":
-        return found[:1], rejects
-    found += [(kernel, config) for kernel in takers for config in kernel.fallback_configs(problem, device)]
-    return list(dict.fromkeys(found)), rejects
+        return _by_preference(problem, takers, device)[:1], rejects
+    best: dict[str, Candidate] = {}
+    for one in ranked(problem, takers, device):
+        best.setdefault(one.kernel.name, one)
+    # less demanding configs come last, each once
+    known = {(one.kernel.name, one.config) for one in best.values()}
+    order = [one.kernel for one in best.values()]
+    fallbacks = [(kernel, cfg) for kernel in order for cfg in kernel.fallback_configs(problem, device)]
+    rest = [Candidate(kernel, cfg) for kernel, cfg in fallbacks if (kernel.name, cfg) not in known]
+    return [*best.values(), *rest], rejects
+
+
+def explain(problem: ConvProblem, device: Device) -> tuple[list[Candidate], list[Reject]]:
+    """All that `plan_for` chooses among, best first, and why other kernels do not take the problem."""
+    takers, rejects = _takers(problem, device, registry.kernels())
+    choose = _by_preference if device.kind == "cpu" else ranked
+    return choose(problem, takers, device), rejects
+
+
+def _takers(
+    problem: ConvProblem, device: Device, kernels: Sequence[Kernel[Any]]
+) -> tuple[list[Kernel[Any]], list[Reject]]:
+    checked = [(kernel, kernel.check(problem, device)) for kernel in kernels]
+    takers = [kernel for kernel, reject in checked if reject is None]
+    return takers, [reject for _, reject in checked if reject is not None]
+
+
+def _by_preference(problem: ConvProblem, takers: Sequence[Kernel[Any]], device: Device) -> list[Candidate]:
+    """Default configs in the order of a fixed rank: the CPU's kernels have no model of their times."""
+    order = sorted(takers, key=lambda kernel: kernel.preference(problem, device), reverse=True)
+    return [Candidate(kernel, kernel.default_config(problem, device)) for kernel in order]
 
 
 def _forced(kernel: Kernel[Any], problem: ConvProblem, device: Device, text: str) -> Config:

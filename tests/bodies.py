@@ -131,7 +131,8 @@ def check_epilogue(kernel: CudaKernel[Any], machine: Machine) -> None:
         ("fprop_n1c8h4w4k2r3s3_nchw_f32+bias+res+relu", 2),
     ):
         case = default_case(text, kernel, machine)
-        case = replace(case, config=replace(case.config, block_c=1, splits=splits))
+        finest = {"block_c": 1} if hasattr(case.config, "block_c") else {"block_k": 16}
+        case = replace(case, config=replace(case.config, splits=splits, **finest))
         given = operands(case.problem, 3, integers=True)
         given["a"][0, 0, 0, 0] = np.nan
         assert np.isnan(run(case, machine, given)[0, :, 0, 0]).all(), case

@@ -42,6 +42,7 @@ GEOMETRIES = (
     "n1c4h12w12k4r4s4u3x2p2d2x3",
     "n9c1h4w4k1r2s2p1",
     "n1c16h16w16k8r3s3p1",
+    "n2c36h11w12k136r3s3p1",
     "n1c4h64w1k4r1s1u2x1",
     "n2c4h64w1k4r4s1d2x1",
     "n2c1h1w60k3r1s4u1x3",
@@ -149,10 +150,15 @@ def _case(p: ConvProblem, kernel: CudaKernel[Any], which: int, offset: int, devi
     return Case(p, kernel, configs[which * (len(configs) - 1) // (len(CONFIGS) - 1)], offset)
 
 
+def every(device: Device) -> list[Case]:
+    """Every CUDA kernel's cases, a design for each."""
+    kernels = [kernel for kernel in registry.kernels() if isinstance(kernel, CudaKernel)]
+    return [case for kernel in kernels for case in cases((kernel,), device)]
+
+
 def listed_text() -> str:
     """What `LIST` must hold: every CUDA kernel's cases on a device like the emulator's."""
-    kernels = tuple(kernel for kernel in registry.kernels() if isinstance(kernel, CudaKernel))
-    return "".join(f"{case.line}\n" for case in cases(kernels, emulated_device()))
+    return "".join(f"{case.line}\n" for case in every(emulated_device()))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ from gpuconv.backend.launch import Binary, KernelSpec
 from gpuconv.config import Config
 from gpuconv.kernels import registry
 from gpuconv.kernels.cpu.im2col_gemm import CpuIm2colGemm
+from gpuconv.kernels.cpu.padded import CpuPadded
 from gpuconv.kernels.cuda.base import CudaKernel
+from gpuconv.kernels.work import Work
 from gpuconv.problem import ConvProblem
 from gpuconv.validate import reference
 
@@ -218,8 +220,8 @@ class MadeUp(CudaKernel[Level]):
     def fallback_configs(self, p, device):
         return [Level(2), Level(1), Level(0)][: self.levels]
 
-    def preference(self, p, device):
-        return self.rank
+    def works(self, p, cfg, device):
+        return (Work(1, 32, 32, 0, 1e6 * (99 - self.rank), 0, 0, 0, 0, 0),)
 
     def workspace_bytes(self, p, cfg, device):
         return self.scratch * cfg.level
@@ -244,7 +246,7 @@ def on_device(given: dict[str, Any], index: int = 0) -> dict[str, Any]:
 def expected(p: ConvProblem, given: dict[str, Any]) -> Any:
     """What the CPU computes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "kernels", lambda: (CpuIm2colGemm(),))
+        patch.setattr(registry, "kernels", lambda: (CpuIm2colGemm(), CpuPadded()))
         return public_call(p, given)
 
 

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from bench.check import patching
+from bench.check import bordering, patching
 from bench.check.steps import Item, Skip, Where, need_dtype
+from gpuconv.kernels import registry
+from gpuconv.kernels.cuda.base import CudaKernel
 from gpuconv.problem import OPS, ConvProblem
 from tests import bodies, cases, problems
 from tests.gpu import bodies as device_bodies
@@ -23,23 +25,22 @@ FEW = {
     "long": ("fprop_n1c300h1w1k1r1s1_nhwc_f64",),
     "stubborn": bodies.STUBBORN[:1],
     "named": ("plain 3x3",),
+    "bordered": ("f32",),
     "patches": ("n2c3h7w9k1r3s3p1_nchw_f32", "n2c3h7w9k1r3s3p1_nhwc_f32"),
 }
 
 
 def items(where: Where) -> Iterable[Item]:
     """Cases, smallest first; then bodies; then what only a device has."""
-    from gpuconv.kernels.cuda.direct import CudaDirect
-
-    machine, kernel = where.machine, CudaDirect()
+    machine = where.machine
     listed = sorted(cases.listed(), key=lambda case: case.problem.flops)
     poisoned, long, stubborn, named = bodies.POISONED, bodies.LONG, bodies.STUBBORN, tuple(NAMED)
-    patches = patching.PROBLEMS
+    patches, bordered = patching.PROBLEMS, bordering.PROBLEMS
     if where.dry_run:
         few = [next((case for case in listed if case.line.startswith(each)), None) for each in FEW["cases"]]
         listed = [case for case in few if case is not None] or listed[:3]
         poisoned, long, stubborn, named = FEW["poisoned"], FEW["long"], FEW["stubborn"], FEW["named"]
-        patches = FEW["patches"]
+        patches, bordered = FEW["patches"], FEW["bordered"]
     for at in range(0, len(listed), LOT):
         lot = listed[at : at + LOT]
         if not where.dry_run:
@@ -50,15 +51,23 @@ def items(where: Where) -> Iterable[Item]:
     for text in patches:
         for name in patching.KINDS:
             yield Item(f"{name} {text}", partial(patching.check, name, text, machine), f"{name} {text[-4:]}")
-    for text in poisoned:
-        yield Item(f"poison {text}", partial(run_body, bodies.check_poison, text, kernel, machine))
-    for text in long:
-        yield Item(f"long sum {text}", partial(run_body, bodies.check_long_sum, text, kernel, machine))
-    for text in stubborn:
-        yield Item(
-            f"stubborn sum {text}", partial(run_body, bodies.check_stubborn_sum, text, kernel, machine)
-        )
-    yield Item("epilogue", partial(bodies.check_epilogue, kernel, machine))
+    for dtype in bordered:
+        for name in bordering.KINDS:
+            yield Item(
+                f"border {name} {dtype}", partial(bordering.check, name, dtype, machine), f"border {name}"
+            )
+    for kernel in registry.kernels():
+        if not isinstance(kernel, CudaKernel):
+            continue
+        for what, texts, body in (
+            ("poison", poisoned, bodies.check_poison),
+            ("long sum", long, bodies.check_long_sum),
+            ("stubborn sum", stubborn, bodies.check_stubborn_sum),
+        ):
+            for text in texts:
+                run = partial(run_body, body, text, kernel, machine)
+                yield Item(f"{what} {kernel.name} {text}", run)
+        yield Item(f"epilogue {kernel.name}", partial(bodies.check_epilogue, kernel, machine))
     for name in named:
         for op in OPS:
             yield Item(f"public {op} {name}", partial(run_public, machine, name, op))
@@ -124,8 +133,12 @@ def run_case(case: cases.Case, machine: Any) -> dict[str, Any]:
 
 
 def run_body(body: Any, text: str, kernel: Any, machine: Any) -> None:
-    """A body on a problem under its default config."""
-    need_dtype(ConvProblem.parse(text).dtype)
+    """A body on a problem under its default config, where the kernel takes it."""
+    p = ConvProblem.parse(text)
+    need_dtype(p.dtype)
+    reject = kernel.check(p, machine.device)
+    if reject is not None:
+        raise Skip(f"not for {kernel.name}: {reject.reason}")
     body(bodies.default_case(text, kernel, machine), machine)
 
 

@@ -35,7 +35,7 @@ def write(place: Path, source: Source, flags: tuple[str, ...], compiled: Compile
         for file, data in files.items():
             (place / file).parent.mkdir(parents=True, exist_ok=True)
             (place / file).write_bytes(data)
-        sass = _disassemble(place / f"{stem}.cubin")
+        sass = disassemble(place / f"{stem}.cubin")
         if sass is not None:
             (place / f"{stem}.sass").write_bytes(sass)
     except (OSError, ValueError) as error:
@@ -44,9 +44,10 @@ def write(place: Path, source: Source, flags: tuple[str, ...], compiled: Compile
             warnings.warn(f"GPUCONV_DUMP: {place} cannot be written: {error}", RuntimeWarning, stacklevel=2)
 
 
-def _disassemble(cubin: Path) -> bytes | None:
-    for tool, option in _DISASSEMBLERS:
-        path = _tool(tool)
+def disassemble(cubin: Path) -> bytes | None:
+    """What the first disassembler says that is there and takes the file, or None."""
+    for name, option in _DISASSEMBLERS:
+        path = tool(name)
         if path is not None:
             with contextlib.suppress(OSError, subprocess.SubprocessError):
                 done = subprocess.run([path, option, cubin], capture_output=True, check=True, timeout=60)
@@ -54,7 +55,7 @@ def _disassemble(cubin: Path) -> bytes | None:
     return None
 
 
-def _tool(name: str) -> str | None:
+def tool(name: str) -> str | None:
     """A program of CUDA's toolkit: on the path, or from NVIDIA's Python packages."""
     found = shutil.which(name)
     if found is not None:

@@ -15,6 +15,7 @@ _COMMANDS: Final = {
     "demo": "Find the edges of a photograph, blur it, and check every number.",
     "filter": "Find edges in pictures, sharpen, blur or emboss them.",
     "problem": "Say what a convolution costs and which kernel runs it.",
+    "explain-plan": "Say why a problem runs on the kernel it does, and what the others would take.",
     "bench": "Time convolutions beside PyTorch and SciPy; compare two runs.",
     "env": "Show versions, devices, variables and folders.",
 }
@@ -31,7 +32,8 @@ class Commands(click.Group):
         """The function of the command's name in the module of its name."""
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"gpuconv.cli.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"gpuconv.cli.{name}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -64,7 +66,7 @@ class Commands(click.Group):
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 fine, 1 failure, 2 wrong usage, 4 a wrong result.",
+    epilog="Exit codes: 0 fine, 1 failure, 2 wrong usage, 3 no GPU, 4 a wrong result.",
 )
 @click.version_option(__version__, prog_name="gpuconv")
 def cli() -> None:

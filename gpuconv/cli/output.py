@@ -45,6 +45,12 @@ class WrongUsage(Failure):
     exit_code = 2
 
 
+class NoGpu(Failure):
+    """There is no CUDA device, and the command was told to use one."""
+
+    exit_code = 3
+
+
 class Mismatch(Failure):
     """A result is wrong."""
 

@@ -58,7 +58,7 @@ class Kernel(ABC, Generic[C]):
         """
 
     def preference(self, p: ConvProblem, device: Device) -> int:
-        """Return this kernel's rank for a problem it takes: the highest is chosen where nothing was tuned."""
+        """Return this kernel's rank on the CPU for a problem it takes: the highest is chosen untuned."""
         return 0
 
     def reject(self, reason: str) -> Reject:

@@ -12,6 +12,7 @@ from gpuconv.kernels.cpu.im2col_gemm import CpuIm2colGemm, CpuPointwise
 from gpuconv.kernels.cpu.padded import CpuPadded
 from gpuconv.kernels.cpu.separable import CpuSeparable
 from gpuconv.kernels.cuda.direct import CudaDirect
+from gpuconv.kernels.cuda.implicit_gemm_simt import CudaImplicitGemmSimt
 
 
 @cache
@@ -26,6 +27,7 @@ def kernels() -> tuple[Kernel[Any], ...]:
         CpuIm2colGemm(),
         CpuPadded(),
         CudaDirect(),
+        CudaImplicitGemmSimt(),
     )
 
 

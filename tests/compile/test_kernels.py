@@ -11,18 +11,16 @@ import pytest
 from gpuconv.backend import detect, jit, source
 from gpuconv.backend.launch import Binary, KernelSpec
 from gpuconv.backend.nvrtc import Resources
-from gpuconv.kernels.cuda.direct import CudaDirect
 from tests import design
 from tests.compile.cards import CARDS, assigned, card
 
 REGISTERS_OF_AN_SM = 65536
-KERNELS = (CudaDirect(),)
 
 
 def specs() -> list[KernelSpec]:
     """The cases' launches, each for one architecture in turn; what one cannot do, its default config does."""
     found: dict[Binary, KernelSpec] = {}
-    for case, device in assigned(design.cases(KERNELS, card((9, 0)))):
+    for case, device in assigned(design.every(card((9, 0)))):
         config = case.config
         if case.kernel.check_config(case.problem, config, device) is not None:
             config = case.kernel.default_config(case.problem, device)

@@ -19,10 +19,15 @@ __all__ = ["compiler"]
 FORMS = list(product(WIDER, (0, 3)))
 
 
+def capability(number: int) -> tuple[int, int]:
+    """Of the card that a form is compiled for."""
+    return list(CARDS)[(number // 2 + FORMS[number][1]) % len(CARDS)]
+
+
 @pytest.mark.parametrize("number", range(len(FORMS)), ids=lambda number: "-".join(map(str, FORMS[number][0])))
 def test_builds_without_spills(compiler, number):
-    (source, dtype), first = FORMS[number]
-    device = card(list(CARDS)[(number // 2 + first) % len(CARDS)])
+    (source, dtype), _ = FORMS[number]
+    device = card(capability(number))
     if not known(device.arch):
         # an older NVRTC; that it knows nearly all is a test of its own in test_kernels.py
         pytest.skip(f"this NVRTC does not know {device.arch}")

@@ -11,7 +11,7 @@ from tests.conftest import FULL
 from tests.emulator.launcher import SCHEDULES, emulated_device
 from tests.emulator.machine import EmulatedMachine
 
-ALL = design.cases((CudaDirect(),), emulated_device())
+ALL = design.every(emulated_device())
 
 
 @pytest.fixture(scope="module")

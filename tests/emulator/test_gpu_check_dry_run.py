@@ -88,7 +88,8 @@ def test_all_of_it_walks_and_a_second_call_has_nothing_to_do(place, tmp_path):
     assert found.commit == "abc1234"
     assert len(found.records) == steps["benchmarks"].count("passed")
     assert {(row["op"], row["failed"]) for row in found.extras["cases"]} == {
-        ("fprop", 0), ("dgrad", 0), ("wgrad", 0), ("unfold", 0), ("fold", 0)
+        ("fprop", 0), ("dgrad", 0), ("wgrad", 0), ("unfold", 0), ("fold", 0),
+        ("fill", 0), ("wrap", 0), ("symm", 0),
     }  # fmt: skip
     text = (tmp_path / "out" / "gpu_check.md").read_text()
     assert "nothing here says anything about a GPU" in text

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuconv.kernels.cuda.direct import CudaDirect
-from gpuconv.kernels.cuda.direct_tiles import DirectConfig
+from gpuconv.kernels.cuda.implicit_gemm_simt import CudaImplicitGemmSimt
 from gpuconv.problem import OPS
 from tests import cases
 from tests.conftest import FULL
@@ -17,10 +17,9 @@ from tests.emulator.launcher import SCHEDULES
 from tests.emulator.machine import EmulatedMachine
 from tests.strategies import problems
 
-KERNEL = CudaDirect()
 EXAMPLES = 2_000 if FULL else 40
 #: What a field may be set to, beside the default's value; most combinations are legal.
-VALUES = {
+DIRECT = {
     **dict.fromkeys(("block_p", "block_q", "block_k"), (1, 2, 3, 4, 8, 16, 32)),
     **dict.fromkeys(("block_n", "block_g", "block_c"), (1, 2, 3, 4, 8)),
     **dict.fromkeys(("thread_p", "thread_q", "thread_k", "taps_r", "taps_s"), (1, 2, 3, 4, 8)),
@@ -28,21 +27,30 @@ VALUES = {
     "stages": (1, 2, 3, 4),
     "splits": (1, 2, 3, 5),
 }
+GEMM = {
+    **dict.fromkeys(("block_m", "block_n", "warp_m", "warp_n"), (8, 16, 32, 64, 128)),
+    **dict.fromkeys(("thread_m", "thread_n"), (1, 2, 4, 8)),
+    "block_k": (4, 8, 16, 32, 64),
+    "splits": (1, 2, 3, 5),
+    "raster": (1, 2, 3, 8),
+}
+KERNELS = ((CudaDirect(), DIRECT), (CudaImplicitGemmSimt(), GEMM))
 
 
 @st.composite
-def configs(draw, p, device):
-    """The default, with some fields drawn anew where that leaves it legal."""
-    config = KERNEL.default_config(p, device)
-    for name in draw(st.permutations([field.name for field in fields(DirectConfig)])):
-        changed = replace(config, **{name: draw(st.sampled_from(VALUES[name]))})
-        if draw(st.booleans()) and KERNEL.check_config(p, changed, device) is None:
+def configs(draw, kernel, values, p, device):
+    """One worth trying, with some fields drawn anew where that leaves it legal."""
+    config = draw(st.sampled_from(kernel.configs(p, device)))
+    for name in draw(st.permutations([field.name for field in fields(kernel.config_type)])):
+        changed = replace(config, **{name: draw(st.sampled_from(values[name]))})
+        if draw(st.booleans()) and kernel.check_config(p, changed, device) is None:
             config = changed
     return config
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_random_problems_under_random_configs(has_compiler, op):
+@pytest.mark.parametrize(("kernel", "values"), KERNELS, ids=[kernel.name for kernel, _ in KERNELS])
+def test_random_problems_under_random_configs(has_compiler, kernel, values, op):
     machines = [EmulatedMachine(schedule) for schedule in SCHEDULES]
     device = machines[0].device
 
@@ -52,8 +60,8 @@ def test_random_problems_under_random_configs(has_compiler, op):
         # one-dimensional images are rare otherwise, and rows are neighbours in them
         if data.draw(st.integers(0, 3)) == 0 and p.S == 1:
             p = replace(p, W=1, padding=(p.padding[0], (0, 0)))
-        if KERNEL.check(p, device) is None:
-            case = cases.Case(p, KERNEL, data.draw(configs(p, device)), offset)
+        if kernel.check(p, device) is None:
+            case = cases.Case(p, kernel, data.draw(configs(kernel, values, p, device)), offset)
             cases.check(case, data.draw(st.permutations(machines))[:2])
 
     run()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 import gpuconv
-from gpuconv.problem import Op
+from gpuconv.problem import ConvProblem, Op
 from gpuconv.validate import tolerance
 from tests import bodies
 from tests.cases import Machine, Mismatch, difference, run
@@ -84,9 +85,12 @@ def run_smallest(machine: Machine, kernel: Any) -> None:
     for text in bodies.POISONED:
         if NUMPY[text.rpartition("_")[2].partition("+")[0]] is None:
             continue
-        for more in ({}, {"splits": 1, "block_c": 1}):
-            case = bodies.default_case(text, kernel, machine, **more)
-            run(case, machine, operands(case.problem))
+        if kernel.check(ConvProblem.parse(text), machine.device) is not None:
+            continue
+        case = bodies.default_case(text, kernel, machine)
+        finest = {"block_c": 1} if hasattr(case.config, "block_c") else {"block_k": 16}
+        for config in (case.config, replace(case.config, splits=1, **finest)):
+            run(replace(case, config=config), machine, operands(case.problem))
 
 
 def _put(machine: Machine, given: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +99,9 @@ def _put(machine: Machine, given: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":  # what a sanitizer runs
     from gpuconv.kernels.cuda.direct import CudaDirect
+    from gpuconv.kernels.cuda.implicit_gemm_simt import CudaImplicitGemmSimt
     from tests.gpu.machine import CupyMachine
 
-    run_smallest(CupyMachine(), CudaDirect())
+    for kernel in (CudaDirect(), CudaImplicitGemmSimt()):
+        run_smallest(CupyMachine(), kernel)
     print("done")

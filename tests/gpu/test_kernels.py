@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from gpuconv.backend.device import Device
 from gpuconv.kernels.cuda.direct import CudaDirect
-from gpuconv.problem import OPS
+from gpuconv.kernels.cuda.implicit_gemm_simt import CudaImplicitGemmSimt
+from gpuconv.problem import OPS, ConvProblem
 from tests import bodies, cases
 from tests.gpu import bodies as device_bodies
 from tests.problems import DTYPES, NAMED
 
-KERNEL = CudaDirect()
+KERNELS = (CudaDirect(), CudaImplicitGemmSimt())
+_CARD = Device("cuda", "a card", capability=(9, 0), sms=132, smem_block=232448)
 ROOT = Path(__file__).parents[2]
 
 
@@ -30,18 +33,25 @@ def test_case(machine, case):
     cases.check(case, [machine, machine])
 
 
-@pytest.mark.parametrize("text", bodies.POISONED)
-def test_poison_stays_inside_its_receptive_field(machine, text):
-    bodies.check_poison(bodies.default_case(text, KERNEL, machine), machine)
+def _taken(texts):
+    """Every kernel with every problem that it takes."""
+    pairs = [(kernel, text) for kernel in KERNELS for text in texts]
+    return [(kernel, text) for kernel, text in pairs if kernel.check(ConvProblem.parse(text), _CARD) is None]
 
 
-@pytest.mark.parametrize("text", bodies.LONG)
-def test_long_sums_of_one_sign_stay_within_the_bound(machine, text):
-    bodies.check_long_sum(bodies.default_case(text, KERNEL, machine), machine)
+@pytest.mark.parametrize(("kernel", "text"), _taken(bodies.POISONED))
+def test_poison_stays_inside_its_receptive_field(machine, kernel, text):
+    bodies.check_poison(bodies.default_case(text, kernel, machine), machine)
 
 
-def test_epilogue(machine):
-    bodies.check_epilogue(KERNEL, machine)
+@pytest.mark.parametrize(("kernel", "text"), _taken(bodies.LONG))
+def test_long_sums_of_one_sign_stay_within_the_bound(machine, kernel, text):
+    bodies.check_long_sum(bodies.default_case(text, kernel, machine), machine)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_epilogue(machine, kernel):
+    bodies.check_epilogue(kernel, machine)
 
 
 @pytest.mark.parametrize("op", OPS)

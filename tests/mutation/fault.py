@@ -10,7 +10,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-_ROOMS: Final = ("kernel", "results", "headers", "host", "border")
+_ROOMS: Final = (
+    "kernel",
+    "results",
+    "headers",
+    "host",
+    "border",
+    "patches",
+    "gemm",
+    "gemm_results",
+)
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -32,6 +41,8 @@ class Fault:
         What is there, and what takes its place.
     why : str
         What goes wrong, in a line.
+    tests : tuple of str
+        Files of tests, from ``tests/``, that run before everything else.
     """
 
     name: str
@@ -39,6 +50,7 @@ class Fault:
     old: str
     new: str
     why: str
+    tests: tuple[str, ...] = ()
 
     def seeded(self, root: Path) -> str:
         """The file's text with the fault in it."""

@@ -1,5 +1,7 @@
 """The project's own tests of kernels, the most telling first, up to the first failure.
 
+Files of tests that it is given by name, from ``tests/``, come before everything else.
+
 Runs in a process of its own inside a copy of the checkout, and says on standard output, in lines that begin
 with ``@``, what it is at and how it ended; see `tests.mutation.workshop`.
 """
@@ -17,7 +19,9 @@ from typing import Any
 FIRST = 40
 #: Seconds after which one case, or one test, is taken for hung; most are done in one.
 CASE_SECONDS, TEST_SECONDS = 120, 600
-UNIT_TESTS = ("test_cuda_params.py", "test_cuda_src.py", "test_direct*.py", "test_correlation*.py")
+UNIT_TESTS = (
+    "test_cuda_params.py", "test_cuda_src.py", "test_direct*.py", "test_correlation*.py", "test_gemm*.py",
+)  # fmt: skip
 #: In this order: `test_direct.py` ends with sanitizers, and random examples take long to be made small.
 EMULATOR_TESTS = (
     "test_direct_*.py",
@@ -25,8 +29,14 @@ EMULATOR_TESTS = (
     "test_border*.py",
     "test_elements*.py",
     "test_direct.py",
+    "test_gemm_*.py",
+    "test_gemm.py",
     "test_random.py",
+    "test_patches.py",
+    "test_pad.py",
+    "test_filters.py",
 )
+CPU_TESTS = ("test_patches.py", "test_filters.py")
 _CONFIG = re.compile(r" \w+\(\w+=\d+(?:,\w+=\d+)*(?:\)|$)")
 
 
@@ -67,6 +77,7 @@ def _run() -> tuple[int, int]:
     if Path(gpuconv.__file__).resolve().parent.parent != Path.cwd():
         say("broken", f"the copy is not what runs, but {gpuconv.__file__}")
         sys.exit()
+    tests = sum(_pytest(folder, (name,), []) for folder, name in map(os.path.split, sys.argv[1:]))
     machines: list[Any] = [EmulatedMachine(schedule) for schedule in SCHEDULES]
     found = telling_first(design.cases(_kernels(), machines[0].device), machines[0].device)
 
@@ -81,7 +92,8 @@ def _run() -> tuple[int, int]:
                 raise Failed(f"{short(case)}: {first_line(str(error).removeprefix(f'{case}: '))}") from error
 
     check(found[:FIRST])
-    tests = _pytest("unit", UNIT_TESTS, found) + _pytest("emulator", EMULATOR_TESTS, found)
+    for folder, patterns in (("unit", UNIT_TESTS), ("emulator", EMULATOR_TESTS), ("cpu", CPU_TESTS)):
+        tests += _pytest(folder, patterns, found)
     check(found[FIRST:])
     return len(found), tests
 

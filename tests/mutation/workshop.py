@@ -58,7 +58,7 @@ class Workshop:
         try:
             if fault:
                 (copy / fault.file).write_text(fault.seeded(copy), encoding="utf-8")
-            result, text = self._suite(copy)
+            result, text = self._suite(copy, fault.tests if fault else ())
         finally:
             if fault:
                 shutil.copyfile(self._original / fault.file, copy / fault.file)
@@ -71,7 +71,7 @@ class Workshop:
         for process in tuple(self._running):
             kill(process)
 
-    def _suite(self, copy: Path) -> tuple[Result, str]:
+    def _suite(self, copy: Path, first: tuple[str, ...]) -> tuple[Result, str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GPUCONV_")}
         environment |= {
             "GPUCONV_EMULATOR_CACHE": str(self._cache),
@@ -82,7 +82,7 @@ class Workshop:
         }
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.mutation.suite"],
+                [sys.executable, "-m", "tests.mutation.suite", *first],
                 cwd=copy, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
                 text=True, encoding="utf-8", errors="replace", start_new_session=True,
             )  # fmt: skip

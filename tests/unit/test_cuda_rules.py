@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import product
 
+import numpy as np
 import pytest
 
 from gpuconv.backend.device import Device
 from gpuconv.backend.source import cuda_source_folder
-from gpuconv.kernels.cuda import unfold
+from gpuconv.kernels.cuda import pad, unfold
 from gpuconv.kernels.cuda.direct import CudaDirect
+from gpuconv.kernels.cuda.implicit_gemm_simt import CudaImplicitGemmSimt
 from gpuconv.problem import OPS, ConvProblem
 
 ROOT = cuda_source_folder()
@@ -56,11 +59,14 @@ class TestFile:
 def test_every_definition_that_the_host_makes_has_a_default():
     macros = set(re.findall(r"#\s*ifndef\s+(\w+)", "".join(map(code_of, FILES))))
     device = Device("cuda", "a card", capability=(9, 0), sms=132, smem_block=232448)
-    for op in OPS:
+    kernels = (CudaDirect(), CudaImplicitGemmSimt())
+    for op, kernel in product(OPS, kernels):
         p = ConvProblem.parse(f"{op}_n2c64h9w9k8r3s3p1_nchw_f32")
-        kernel = CudaDirect()
         config = replace(kernel.default_config(p, device), splits=2)
         for spec in kernel.launches(p, config, device):
             assert {name for name, _ in spec.binary.defines} <= macros
         spec = unfold.launch(p, device, folds=op == "dgrad")
         assert {name for name, _ in spec.binary.defines} <= macros
+    image = np.zeros((5, 6, 3), np.uint8)
+    spec = pad.launch(image, np.dtype(np.float32), ((1, 1), (2, 2)), "symm", 0, device)
+    assert {name for name, _ in spec.binary.defines} <= macros

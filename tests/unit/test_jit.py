@@ -340,7 +340,7 @@ def test_a_dump_has_all_there_is_to_see(monkeypatch, tmp_path):
     assert "--gpu-architecture=sm_90a\n" in files["options.txt"].read_text()
     assert ".entry scale" in files["scale.ptx"].read_text()
     assert nvrtc.Resources.parse(files["ptxas.txt"].read_text()).registers > 0
-    if dump._tool("nvdisasm") or dump._tool("cuobjdump"):
+    if dump.tool("nvdisasm") or dump.tool("cuobjdump"):
         assert "FMUL" in sass.read_text() or "FADD" in sass.read_text()
 
 
@@ -359,7 +359,7 @@ def test_a_disassembler_that_fails_leaves_the_rest(monkeypatch, tmp_path):
         raise subprocess.CalledProcessError(1, "nvdisasm")
 
     monkeypatch.setenv("GPUCONV_DUMP", str(tmp_path / "dump"))
-    monkeypatch.setattr(dump, "_tool", str)
+    monkeypatch.setattr(dump, "tool", str)
     monkeypatch.setattr(dump.subprocess, "run", fail)
     jit.compile_all([cuda.binary()], cuda.write(tmp_path))
     (place,) = (tmp_path / "dump").iterdir()

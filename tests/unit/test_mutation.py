@@ -15,13 +15,18 @@ from tests.mutation.fault import ROOT, MutationError
 
 FAULTS = fault.all_faults()
 KERNEL = (
-    "kernels/direct.cu", "kernels/split_sum.cu", "kernels/border_sum.cu",
+    *(f"kernels/{room}.cu" for room in ("direct", "split_sum", "border_sum", "unfold", "pad")),
     *(f"include/gpuconv/direct/{room}.cuh" for room in ("block", "sums", "tiles")),
-    "include/gpuconv/tile/border.cuh", "include/gpuconv/tile/copy.cuh",
+    "kernels/implicit_gemm_simt.cu", *(f"include/gpuconv/gemm/{room}.cuh" for room in ("block", "sums")),
+    *(f"include/gpuconv/tile/{room}.cuh" for room in ("depth", "digits", "operand")),
+    "include/gpuconv/tile/border.cuh", "include/gpuconv/tile/copy.cuh", "include/gpuconv/tile/count.cuh",
     "include/gpuconv/tile/correlation.cuh", "include/gpuconv/tile/element.cuh",
     "include/gpuconv/epilogue/finish.cuh", "include/gpuconv/fast_divmod.cuh", "include/gpuconv/params.cuh",
 )  # fmt: skip
-HOST = ("direct", "direct_tiles", "correlation", "params", "split_sum", "border")
+HOST = (
+    "direct", "direct_tiles", "correlation", "params", "split_sum", "border", "unfold", "pad", "gather",
+    "implicit_gemm_simt", "gemm_tiles", "gemm_choice",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("one", FAULTS, ids=lambda one: one.name)
@@ -39,7 +44,8 @@ def test_faults_are_many_and_distinct():
 
 def test_every_file_has_one():
     wanted = {f"cuda_src/{file}" for file in KERNEL} | {f"gpuconv/kernels/cuda/{file}.py" for file in HOST}
-    assert wanted | {"gpuconv/backend/launch.py"} <= {one.file for one in FAULTS}
+    wanted |= {f"gpuconv/{file}.py" for file in ("backend/launch", "filters", "kernels/cpu/unfold")}
+    assert wanted <= {one.file for one in FAULTS}
 
 
 def test_survivors_that_are_known_exist_and_have_a_reason():

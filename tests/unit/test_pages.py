@@ -59,16 +59,18 @@ def test_without_a_gpu_the_page_says_so_first():
     assert "Everything: no GPU has run any kernel" in first
     assert "- `cuda_direct` fprop: f32\n- `cuda_direct` dgrad: f16\n" in first
     assert "- `cuda_unfold` unfold: f16, bf16, f32, f64\n- `cuda_unfold` fold: f16, bf16, f32, f64\n" in first
-    assert text.count("| never |") == 10
+    assert "- `cuda_pad` fill: f16, bf16, f32, f64\n- `cuda_pad` wrap: f16, bf16, f32, f64\n" in first
+    assert text.count("| never |") == len(LINES) + len(APART)
     assert text.count("| cuda_unfold | fold |") == 4
     # which commit that was needs no telling: it is none in particular
     assert "each passes on the emulator in four orders of threads, at every\ncommit that lands" in text
     assert "There is no GPU figure yet." in pages.figures([])
 
 
-PATCHES = [
-    {"kernel": "cuda_unfold", "op": name, "dtype": dtype, "passed": 8, "failed": 0}
-    for name in ("unfold", "fold")
+APART = [
+    {"kernel": kernel, "op": name, "dtype": dtype, "passed": 8, "failed": 0}
+    for kernel, names in (("cuda_unfold", ("unfold", "fold")), ("cuda_pad", ("fill", "wrap", "symm")))
+    for name in names
     for dtype in ("f16", "bf16", "f32", "f64")
 ]
 
@@ -81,7 +83,7 @@ def test_what_a_gpu_ran_is_no_longer_missing():
             record("fprop_n1c1h4w4k1r3s3_nchw_f32", 10.0, 20.0),
             record("fprop_n1c1h5w4k1r3s3_nchw_f32", 10.0, 5.0),
         ),
-        extras={"cases": [*rows, *PATCHES]},
+        extras={"cases": [*rows, *APART]},
     )
     text = page(ran)
     assert "Nothing: every kernel has run on a GPU" in text
@@ -96,7 +98,7 @@ def test_what_a_gpu_ran_is_no_longer_missing():
 def test_what_failed_as_a_whole_is_neither_seen_nor_unseen():
     def ran(passed, failed, *records):
         row = {"kernel": "cuda_direct", "op": "dgrad", "dtype": "f16", "passed": passed, "failed": failed}
-        return replace(GPU, records=records, extras={"cases": [row, *PATCHES]})
+        return replace(GPU, records=records, extras={"cases": [row, *APART]})
 
     right = record("fprop_n1c1h4w4k1r3s3_nchw_f32", 10.0, 20.0)
     wrong = replace(right, us=None, baseline=None, baseline_us=None, ratio=None, error_over_bound=3.0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 from gpuconv.backend import launch
 from gpuconv.backend.device import Device
 from gpuconv.kernels.base import C, Kernel
+from gpuconv.kernels.work import Work
 from gpuconv.plan import Plan
 from gpuconv.problem import ConvProblem
 
@@ -23,6 +25,14 @@ class CudaKernel(Kernel[C]):
         The arrays are contiguous, their addresses multiples of an element's size and no more; the result has
         at least one element.
         """
+
+    @abstractmethod
+    def works(self, p: ConvProblem, cfg: C, device: Device) -> tuple[Work, ...]:
+        """Return what each of `launches` asks of the device, about."""
+
+    def candidates(self, p: ConvProblem, device: Device) -> Sequence[C]:
+        """Return a few legal configs, the default first, for the heuristic to choose among."""
+        return (self.default_config(p, device),)
 
     def workspace_bytes(self, p: ConvProblem, cfg: C, device: Device) -> int:
         """None, unless a kernel says otherwise."""

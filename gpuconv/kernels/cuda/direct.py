@@ -17,8 +17,10 @@ from gpuconv.kernels.cuda.base import CudaKernel
 from gpuconv.kernels.cuda.correlation import correlation
 from gpuconv.kernels.cuda.direct_choice import default, neighbours
 from gpuconv.kernels.cuda.direct_tiles import DirectConfig, Tiles, illegal
+from gpuconv.kernels.cuda.direct_work import work
 from gpuconv.kernels.cuda.params import DirectParams, FastDivmod
-from gpuconv.kernels.cuda.split_sum import epilogue_defines, split_sum
+from gpuconv.kernels.cuda.split_sum import epilogue_defines, split_sum, sum_work
+from gpuconv.kernels.work import Work
 from gpuconv.problem import ConvProblem
 
 #: Cells along an axis: coordinates of a tile that reaches beyond it still fit into 32 bits.
@@ -97,6 +99,14 @@ class CudaDirect(CudaKernel[DirectConfig]):
         if border.folds(p):
             return spec, border.border_sum(p, cfg.splits, device)
         return spec, split_sum(p, form.out_elements, cfg.splits, form.out_strides.channel, device)
+
+    def works(self, p: ConvProblem, cfg: DirectConfig, device: Device) -> tuple[Work, ...]:
+        """The main launch, and the one that adds."""
+        tiles = self._tiles(p, cfg)
+        main = work(tiles)
+        if cfg.splits == 1 and not border.folds(p):
+            return (main,)
+        return main, sum_work(p, tiles.form.out_elements, cfg.splits)
 
     @staticmethod
     def _tiles(p: ConvProblem, cfg: DirectConfig) -> Tiles:

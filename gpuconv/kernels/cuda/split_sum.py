@@ -5,7 +5,8 @@ from __future__ import annotations
 from gpuconv.backend.device import Device
 from gpuconv.backend.launch import Binary, KernelSpec
 from gpuconv.kernels.cuda.params import FastDivmod, SplitSumParams
-from gpuconv.problem import ConvProblem
+from gpuconv.kernels.work import Work
+from gpuconv.problem import ITEMSIZE, ConvProblem
 
 _THREADS = 128
 
@@ -27,4 +28,22 @@ def split_sum(p: ConvProblem, elements: int, splits: int, channel_stride: int, d
         smem_bytes=0,
         pointers=("workspace", "out", "bias", "residual"),
         params=params.pack(),
+    )
+
+
+def sum_work(p: ConvProblem, elements: int, splits: int) -> Work:
+    """What adding `splits` partial results of `elements` each asks of a device, with or without a border."""
+    partial, result = (8 if p.dtype == "f64" else 4), ITEMSIZE[p.dtype]
+    beside = result * (1 + p.residual)
+    return Work(
+        blocks=-(-elements // _THREADS),
+        threads=_THREADS,
+        registers=32,
+        smem_bytes=0,
+        multiplies=0,
+        instructions=30 + 6 * splits,
+        wavefronts=0,
+        read_bytes=_THREADS * (splits * partial + beside - result),
+        written_bytes=_THREADS * result,
+        waits=1 + splits / 4,
     )

@@ -1,0 +1,1 @@
+"""Choosing configs: by a model of the device, and by trying."""

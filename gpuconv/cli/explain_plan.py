@@ -1,0 +1,92 @@
+"""``gpuconv explain-plan``: which kernel runs a problem, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gpuconv.backend.cards import CARDS
+from gpuconv.backend.device import Device
+from gpuconv.cli import output
+from gpuconv.cli.problem import parse
+from gpuconv.families import family, floor_us
+from gpuconv.problem import ConvProblem
+
+#: Words for a device that is here.
+_HERE = ("cpu", "cuda")
+
+
+def _device(ctx: click.Context, param: click.Parameter, name: str | None) -> Device:
+    """The device of a name: one that is here, or facts of a card that is not."""
+    from gpuconv.backend import detect, device, launch
+
+    if name is None or name == "cpu":
+        return device.cpu()
+    if name == "cuda":
+        found = detect.cuda()
+        if not found.names:
+            raise output.NoGpu(f"there is no CUDA device: {found.why_not}")
+        return launch.cuda(0)
+    if name not in CARDS:
+        raise click.BadParameter(f"{name!r} is none of {', '.join((*_HERE, *CARDS))}")
+    return CARDS[name].device
+
+
+@click.command("explain-plan")
+@click.argument("problems", metavar="STRING...", nargs=-1, required=True, callback=parse)
+@click.option(
+    "--device",
+    metavar="NAME",
+    callback=_device,
+    help=f"cpu (the default), cuda, or a card by name, present or not: {', '.join(CARDS)}.",
+)
+@output.json_option
+def explain_plan(problems: tuple[ConvProblem, ...], device: Device, as_json: bool) -> None:
+    """Say which kernel runs each problem, and why: every kernel's verdict and every candidate.
+
+    On a CUDA device candidates are ranked by a model of the device, whose predicted times are shown; they are
+    for choosing, not for believing. On the CPU the rank of kernels is fixed.
+    """
+    found = [describe(p, device) for p in problems]
+    if as_json:
+        output.emit("explain-plan", found)
+        return
+    for index, one in enumerate(found):
+        output.show(*([""] if index else []), one["problem"], *_text(one))
+
+
+def describe(p: ConvProblem, device: Device) -> dict[str, Any]:
+    """Everything about one choice, for JSON."""
+    from gpuconv import dispatch
+
+    candidates, rejects = dispatch.explain(p, device)
+    return {
+        "problem": str(p),
+        "device": str(device),
+        "family": family(p, device.sms or 132),
+        "floor_us": floor_us(p, device),
+        "chosen": str(candidates[0]) if candidates else None,
+        "candidates": [
+            {
+                "kernel": one.kernel.name,
+                "config": str(one.config),
+                "predicted_us": None if one.seconds is None else one.seconds * 1e6,
+                "limit": one.limit or None,
+            }
+            for one in candidates
+        ],
+        "rejects": [{"kernel": reject.kernel, "reason": reject.reason} for reject in rejects],
+    }
+
+
+def _text(found: dict[str, Any]) -> list[Any]:
+    rows = [("device", found["device"]), ("family", found["family"])]
+    if found["floor_us"] is not None:
+        rows.append(("floor", f"{found['floor_us']:.1f} us"))
+    rows.append(("chosen", found["chosen"] or "none"))
+    for number, one in enumerate(found["candidates"], 1):
+        time = "" if one["predicted_us"] is None else f"{one['predicted_us']:.1f} us, {one['limit']}: "
+        rows.append((f"{number}.", f"{time}{one['kernel']}({one['config']})"))
+    rows += [(reject["kernel"], f"no: {reject['reason']}") for reject in found["rejects"]]
+    return [output.facts(rows)]

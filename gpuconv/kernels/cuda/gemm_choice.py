@@ -1,0 +1,129 @@
+"""A good config for ``kernels/implicit_gemm_simt.cu`` in constant time, and its neighbours worth a try."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from math import prod
+
+from gpuconv.backend.device import Device
+from gpuconv.kernels.cuda.correlation import Correlation, correlation
+from gpuconv.kernels.cuda.gemm_tiles import GemmConfig, GemmTiles, illegal
+from gpuconv.problem import ConvProblem
+
+#: Tiles to choose from, with the part of the multipliers' rate that each may reach: small ones read more of
+#: shared memory for every product.
+_TILES = {
+    GemmConfig(128, 128, 32, 32, 64, 8, 8): 0.85,
+    GemmConfig(128, 64, 32, 64, 32, 8, 8): 0.80,
+    GemmConfig(64, 128, 32, 32, 64, 8, 8): 0.80,
+    GemmConfig(64, 64, 32, 32, 32, 8, 4): 0.65,
+    GemmConfig(128, 32, 32, 32, 32, 8, 4): 0.60,
+    GemmConfig(32, 128, 32, 32, 32, 8, 4): 0.60,
+    GemmConfig(128, 16, 32, 32, 16, 4, 4): 0.45,
+    GemmConfig(32, 32, 32, 32, 16, 4, 4): 0.45,
+}
+_TILES_F64 = {
+    GemmConfig(64, 64, 16, 16, 32, 4, 4): 0.80,
+    GemmConfig(64, 32, 16, 16, 32, 4, 4): 0.70,
+    GemmConfig(32, 64, 16, 16, 32, 4, 4): 0.70,
+    GemmConfig(32, 32, 16, 16, 16, 4, 2): 0.50,
+}
+#: Places of a sum that a block's beginning and end take as long as; and what a stage takes beside its own.
+_FIXED, _STAGE = 192, 3
+#: Below it, a stage of 32 places is either mostly empty or a sum too long for one level.
+_SHALLOW = 48
+
+
+@lru_cache(256)  # asked by a problem's check, its default and its candidates
+def tiles_by_cost(p: ConvProblem, device: Device) -> tuple[GemmConfig, ...]:
+    """Every tile with the splits that suit it, where that is legal; the least time first.
+
+    Time is counted in products, waves and stages. Where no tile is legal, the smallest is all there is.
+    """
+    form = correlation(p)
+    costs: dict[GemmConfig, float] = {}
+    smallest = GemmConfig()
+    for tile, rate in _menu(p).items():
+        smallest = cfg = _fitted(p, form, tile, device)
+        if illegal(GemmTiles(p, form, cfg), device) is None:
+            costs.setdefault(cfg, _cost(GemmTiles(p, form, cfg), rate, device))
+    return tuple(sorted(costs, key=lambda cfg: costs[cfg])) or (smallest,)
+
+
+def least(p: ConvProblem, device: Device) -> Iterator[GemmConfig]:
+    """The smallest tile, and that without splits; they may be illegal."""
+    cfg = _fitted(p, correlation(p), list(_menu(p))[-1], device)
+    yield cfg
+    yield replace(cfg, splits=1)
+
+
+def _menu(p: ConvProblem) -> dict[GemmConfig, float]:
+    return _TILES_F64 if p.dtype == "f64" else _TILES
+
+
+def _fitted(p: ConvProblem, form: Correlation, tile: GemmConfig, device: Device) -> GemmConfig:
+    """A tile with the depth of a stage and the splits that suit a problem and a device; it may be illegal."""
+    deep = form.depth >= _SHALLOW and device.smem_block >= 96 * 1024
+    for block_k in (tile.block_k, 16) if deep else (16,):
+        cfg = replace(tile, block_k=block_k)
+        for splits in _splits(GemmTiles(p, form, cfg), device):
+            cfg = replace(cfg, splits=splits)
+            if illegal(GemmTiles(p, form, cfg), device) is None:
+                return cfg
+    return cfg
+
+
+def _splits(tiles: GemmTiles, device: Device) -> tuple[int, ...]:
+    """Parts of the sum that fill the device where results alone do not; and as few as rounding allows."""
+    if tiles.form.out_elements >= 2**31:
+        return (1,)
+    stages = max(1, tiles.stage_count)
+    spread = min(device.sms // max(1, prod(tiles.blocks)), stages // 8, 64)
+    needed = _needed(tiles)
+    return min(max(needed, spread), stages), min(needed, stages)
+
+
+def _needed(tiles: GemmTiles) -> int:
+    """The fewest splits of those tried that keep rounding errors in bounds."""
+    splits = 1
+    while splits < 2**16 and tiles.roundings(splits) > tiles.most_roundings:
+        splits += 1 if splits < 4 else splits // 2
+    return splits
+
+
+def _cost(tiles: GemmTiles, rate: float, device: Device) -> float:
+    """Products of the busiest SM, and what takes as long as products would."""
+    cfg = tiles.cfg
+    blocks = prod(tiles.blocks) * cfg.splits
+    waves = -(-blocks // max(1, device.sms))
+    depth = tiles.stages_per_split * (cfg.block_k + _STAGE) + _FIXED
+    return waves * cfg.block_m * cfg.block_n * depth / rate
+
+
+def neighbours(base: GemmConfig, p: ConvProblem) -> Iterator[GemmConfig]:
+    """Configs that differ from `base` in one respect, and every other tile; they may be illegal."""
+    for tile in _menu(p):
+        yield replace(tile, block_k=base.block_k, splits=base.splits)
+    for factor in (2, 4):
+        for name in ("splits", "raster"):
+            value = getattr(base, name)
+            yield replace(base, **{name: value * factor})
+            yield replace(base, **{name: max(1, value // factor)})
+    for block_k in (8, 16, 32, 64):
+        yield replace(base, block_k=block_k)
+    # other forms of the same warp, of the same thread, and of the same block
+    for wide, narrow in (("m", "n"), ("n", "m")):
+        warp = {
+            f"warp_{wide}": getattr(base, f"warp_{wide}") * 2,
+            f"warp_{narrow}": getattr(base, f"warp_{narrow}") // 2,
+        }
+        thread = {f"thread_{wide}": getattr(base, f"thread_{wide}") * 2}
+        yield replace(base, **warp)
+        yield replace(base, **warp, **thread, **{f"thread_{narrow}": getattr(base, f"thread_{narrow}") // 2})
+        yield replace(
+            base,
+            **thread,
+            **{f"warp_{wide}": warp[f"warp_{wide}"], f"block_{wide}": getattr(base, f"block_{wide}") * 2},
+        )
