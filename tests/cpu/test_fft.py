@@ -178,7 +178,7 @@ def test_integers_beside_a_large_one_are_exact(forced, peak):
 def test_nan_and_infinity_stay_inside_their_receptive_field(forced, name, op):
     p = with_op(NAMED[name], op)
     if FFT.check(p, device.cpu()) is not None:
-        assert p.dilation != (1, 1)
+        assert p.dilation != (1, 1) or p.padding_mode != "zeros"
         return
     given_, rng = operands(p, 1), np.random.default_rng(2)
     clean = public_call(p, given_).astype(np.float64)
