@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from gpuconv.errors import UnsupportedProblem
     from gpuconv.filters import convolve2d, correlate2d
     from gpuconv.image_kernels import image_kernel
+    from gpuconv.layers import Conv2D
     from gpuconv.patches import fold, unfold
     from gpuconv.problem import ConvProblem
     from gpuconv.transpose import conv_transpose2d, conv_transpose2d_input_grad, conv_transpose2d_weight_grad
 
 __all__ = [
+    "Conv2D",
     "ConvProblem",
     "ReceptiveField",
     "UnsupportedProblem",
@@ -63,6 +65,7 @@ _HOME = {
     **dict.fromkeys(("convolve2d", "correlate2d"), "filters"),
     **dict.fromkeys(("fold", "unfold"), "patches"),
     "image_kernel": "image_kernels",
+    "Conv2D": "layers",
     "ConvProblem": "problem",
     "UnsupportedProblem": "errors",
 }

@@ -10,8 +10,8 @@ import numpy as np
 from gpuconv import arguments
 from gpuconv.backend import arrays
 from gpuconv.calls import Call, run
-from gpuconv.errors import Reject, UnsupportedProblem
-from gpuconv.layout import common_view
+from gpuconv.kernels.cuda import bias_grad
+from gpuconv.layout import common_shape, common_view
 from gpuconv.options import Options
 
 _SUMMED_AT_ONCE: Final = 2**16
@@ -120,9 +120,7 @@ def conv2d(
            [37., 43.]], dtype=float32)
     """
     call = Call("fprop", {"x": x, "w": w}, bias, residual, activation, out, tune)
-    options = Options(
-        stride, padding, dilation, groups, data_format, weight_format, precision, padding_mode
-    )
+    options = Options(stride, padding, dilation, groups, data_format, weight_format, precision, padding_mode)
     return run(call, options)
 
 
@@ -182,9 +180,7 @@ def conv2d_input_grad(
            [2., 5., 3.]], dtype=float32)
     """
     call = Call("dgrad", {"w": w, "grad_out": grad_out}, out=out, tune=tune, input_shape=input_shape)
-    options = Options(
-        stride, padding, dilation, groups, data_format, weight_format, precision, padding_mode
-    )
+    options = Options(stride, padding, dilation, groups, data_format, weight_format, precision, padding_mode)
     return run(call, options)
 
 
@@ -243,9 +239,7 @@ def conv2d_weight_grad(
            [20., 24.]], dtype=float32)
     """
     call = Call("wgrad", {"x": x, "grad_out": grad_out}, out=out, tune=tune, weight_shape=weight_shape)
-    options = Options(
-        stride, padding, dilation, groups, data_format, weight_format, precision, padding_mode
-    )
+    options = Options(stride, padding, dilation, groups, data_format, weight_format, precision, padding_mode)
     return run(call, options)
 
 
@@ -262,14 +256,15 @@ def conv2d_bias_grad(grad_out: Any, *, data_format: str = "NCHW") -> Any:
     Returns
     -------
     array (K,)
-        In grad_out's dtype, summed in float64 and rounded once; zeros for an empty batch.
+        In grad_out's dtype, within the error bound whatever the numbers are; zeros for an empty batch. The
+        CPU sums in float64, CUDA devices in the accumulator's type and always in the same order.
 
     Raises
     ------
     TypeError, ValueError
         For a wrong argument.
-    UnsupportedProblem
-        For a CUDA array: no kernel sums those yet.
+    UnsupportedProblem, RuntimeError, gpuconv.errors.LaunchError
+        For a CUDA array, as for `conv2d`.
 
     Notes
     -----
@@ -294,12 +289,12 @@ def conv2d_bias_grad(grad_out: Any, *, data_format: str = "NCHW") -> Any:
         order = ", ".join(data_format)
         raise ValueError(f"grad_out must have four dimensions ({order}), only N empty, got shape {shape}")
     if launcher is not None:
-        text = "x".join(map(str, shape))
-        raise UnsupportedProblem(
-            f"bgrad of {text} {layout} {dtype}",
-            str(arrays.device_of(grad_out, launcher)),
-            (Reject("cpu_sum", "runs on the CPU only, and no other kernel sums a bias gradient yet"),),
-        )
+        arrays.check_aligned("grad_out", grad_out, launcher)
+        device = arrays.device_of(grad_out, launcher)
+        result = launcher.empty((common_shape(shape, layout)[1],), dtype, device)
+        whole = launcher.contiguous(grad_out)
+        bias_grad.enqueue(shape, layout, dtype, whole, result, device, launcher)
+        return result
     values = common_view(np.asarray(grad_out), layout)
     N, channels, height, width = values.shape
     # in float64, a few elements at a time: they are copied, and the error must not grow with their number

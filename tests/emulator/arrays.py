@@ -89,6 +89,9 @@ class DeviceArray:
     def transpose(self, *axes: Any) -> DeviceArray:
         return self._view(self._values.transpose(*axes))
 
+    def reshape(self, *shape: Any) -> DeviceArray:
+        return self._view(self._values.reshape(*shape))
+
     def get(self) -> np.ndarray:
         """A copy that NumPy owns."""
         return self._values.copy()

@@ -23,6 +23,7 @@ STRUCTS = {
     params.BorderSumParams: ("partial", "out", "bias", "residual"),
     params.Count: (),
     params.UnfoldParams: ("from", "to"),
+    params.BiasGradParams: ("from", "to"),
     params.PadAxis: (),
     params.PadParams: ("from", "to"),
 }

@@ -11,7 +11,7 @@ import pytest
 
 from gpuconv.backend.device import Device
 from gpuconv.backend.source import cuda_source_folder
-from gpuconv.kernels.cuda import pad, unfold
+from gpuconv.kernels.cuda import bias_grad, pad, unfold
 from gpuconv.kernels.cuda.direct import CudaDirect
 from gpuconv.kernels.cuda.implicit_gemm_simt import CudaImplicitGemmSimt
 from gpuconv.problem import OPS, ConvProblem
@@ -66,6 +66,8 @@ def test_every_definition_that_the_host_makes_has_a_default():
         for spec in kernel.launches(p, config, device):
             assert {name for name, _ in spec.binary.defines} <= macros
         spec = unfold.launch(p, device, folds=op == "dgrad")
+        assert {name for name, _ in spec.binary.defines} <= macros
+    for spec in bias_grad.launches((9, 300, 300, 64), "nhwc", "f32", device)[0]:
         assert {name for name, _ in spec.binary.defines} <= macros
     image = np.zeros((5, 6, 3), np.uint8)
     spec = pad.launch(image, np.dtype(np.float32), ((1, 1), (2, 2)), "symm", 0, device)

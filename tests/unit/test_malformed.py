@@ -135,7 +135,6 @@ def test_device_arrays_are_recognised_and_told_that_no_kernel_runs_them(card, ke
         (conv(kind(X), kind(W)), "fprop_n2c4h8w8k6r3s3_nchw_f32"),
         (igrad(w=kind(W), grad=kind(G)), "dgrad_n2c4h8w8k6r3s3_nchw_f32"),
         (wgrad(kind(X), grad=kind(G)), "wgrad_n2c4h8w8k6r3s3_nchw_f32"),
-        (lambda: gpuconv.conv2d_bias_grad(kind(G)), "bgrad"),
     ):
         with pytest.raises(gpuconv.UnsupportedProblem, match=text) as raised:
             call()

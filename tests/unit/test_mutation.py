@@ -15,7 +15,7 @@ from tests.mutation.fault import ROOT, MutationError
 
 FAULTS = fault.all_faults()
 KERNEL = (
-    *(f"kernels/{room}.cu" for room in ("direct", "split_sum", "border_sum", "unfold", "pad")),
+    *(f"kernels/{room}.cu" for room in ("direct", "split_sum", "border_sum", "unfold", "pad", "bias_grad")),
     *(f"include/gpuconv/direct/{room}.cuh" for room in ("block", "sums", "tiles")),
     "kernels/implicit_gemm_simt.cu", *(f"include/gpuconv/gemm/{room}.cuh" for room in ("block", "sums")),
     *(f"include/gpuconv/tile/{room}.cuh" for room in ("depth", "digits", "operand")),
@@ -25,6 +25,7 @@ KERNEL = (
 )  # fmt: skip
 HOST = (
     "direct", "direct_tiles", "correlation", "params", "split_sum", "border", "unfold", "pad", "gather",
+    "bias_grad",
     "implicit_gemm_simt", "gemm_tiles", "gemm_choice",
 )  # fmt: skip
 

@@ -111,6 +111,19 @@ struct UnfoldParams {
   FastDivmod step_h, step_w;  // the strides
 };
 
+// Sums over images and pixels, see kernels/bias_grad.cu. Row i is cell i mod cells of image i / cells; where channels
+// are neighbours, a pixel counts as an image of one cell.
+struct BiasGradParams {
+  const void* from;
+  void* to;
+  long long image, channel;    // elements between neighbours; cells are neighbours
+  long long rows, part_rows;   // of the sum, and of one part of it
+  long long step, next_image;  // elements from a thread's row to its next, and what is to be added past an image's end
+  int cells, step_cells;       // of an image, and of a step beyond whole images
+  int channels;
+  FastDivmod tiles;  // blocks of one part
+};
+
 // One axis of a padded image: its cell `at` shows cell at + shift of the image. Where that is more than an image and a
 // constant around it, cells repeat each period, which may hold the mirror image too, and the shift is not negative.
 struct PadAxis {

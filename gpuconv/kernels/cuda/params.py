@@ -159,6 +159,16 @@ class UnfoldParams(Struct):
     ]  # fmt: skip
 
 
+class BiasGradParams(Struct):
+    """Parameters of ``kernels/bias_grad.cu`` after its two pointers."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        *((name, ctypes.c_int64) for name in ("image", "channel", "rows", "part_rows", "step", "next_image")),
+        *((name, ctypes.c_int32) for name in ("cells", "step_cells", "channels")),
+        ("tiles", FastDivmod),
+    ]
+
+
 class PadAxis(Struct):
     """One axis of a padded image; see ``params.cuh``."""
 

@@ -1,0 +1,1 @@
+"""Doors for people who come from other libraries: their functions' names, arguments and orders."""
