@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import cudnn_plans
 from bench.check import bordering, patching
 from gpuconv.backend.device import Device
 from gpuconv.problem import DTYPES, OPS
@@ -73,6 +74,7 @@ def page(found: Sequence[Found], listed: Sequence[cases.Case]) -> str:
         "## What the compiler makes of them",
         "",
         *_compiled_to(RESULTS / "static"),
+        *cudnn_plans.section([one.file for one in gpu], RESULTS),
         *_times("GPUs", gpu),
         *_times("CPUs", cpu),
         "",
@@ -110,6 +112,9 @@ def _unseen(gpu: Sequence[Found], listed: Sequence[cases.Case]) -> Iterator[str]
     if missing:
         yield ""
         yield from _by_op(missing)
+    if not any(one.file.extras.get("agreement") for one in gpu):
+        yield from ([] if missing else [""])
+        yield f"- {cudnn_plans.UNSEEN}"
     if wrong:
         yield from ("", "## Seen, and wrong", "", "Nothing of these passed when a GPU ran them last:", "")
         yield from _by_op(wrong)

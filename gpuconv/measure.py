@@ -18,8 +18,8 @@ from gpuconv.backend.clocks import Call, Clock, CpuClock, CudaClock
 from gpuconv.backend.device import Device
 from gpuconv.errors import LaunchError
 from gpuconv.problem import DTYPES, ConvProblem
-from gpuconv.validate import reference
-from gpuconv.validate.tolerance import bound, judge
+from gpuconv.validate import reference, tolerance
+from gpuconv.validate.tolerance import Expected
 
 __all__ = [
     "Call",
@@ -30,6 +30,7 @@ __all__ = [
     "Timing",
     "clock_for",
     "error_over_bound",
+    "expected",
     "interleaved",
     "numpy_dtype",
     "operands",
@@ -299,13 +300,15 @@ def error_over_bound(p: ConvProblem, result: Any, given: Operands) -> float:
 
     Checked whole, or at sampled points where that would take long.
     """
+    return expected(p, given).judge(result).error_over_bound
+
+
+def expected(p: ConvProblem, given: Operands) -> Expected:
+    """What the oracle says of a problem: whole, or at as many points as it ends with in seconds."""
     depth = p.gemm_mnk[2]
     a, b, bias, residual = given
-    if p.op != "wgrad" or depth <= _LONG_SUM:
-        return judge(p, result, a, b, bias=bias, residual=residual).error_over_bound
-    # the weights' gradient of huge images: some of the points the judge would take, to end in seconds
-    points = reference.sample_points(p, max(16, _ORACLE_TERMS // depth))
-    ref = reference.evaluate_at(p, a, b, points)
-    allowed = bound(p, ref, reference.evaluate_at(p, np.abs(a), np.abs(b), points))
-    share = np.abs(result[tuple(points)].astype(np.float64) - ref) / allowed
-    return float(np.where(np.isnan(share), np.inf, share).max())
+    points = None
+    # the weights' gradient of huge images: some of the points the oracle would take
+    if p.op == "wgrad" and depth > _LONG_SUM:
+        points = reference.sample_points(p, max(16, _ORACLE_TERMS // depth))
+    return tolerance.expected(p, a, b, bias=bias, residual=residual, points=points)

@@ -1,48 +1,73 @@
-"""gpuconv's results and cuDNN's, each judged by the float64 oracle: one may be wrong and the other not."""
+"""Every kernel's results and cuDNN's, each judged by the float64 oracle: one may be wrong, the other not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
 from bench.check import cudnn, layers
 from bench.check.steps import Item, Skip, Where, need_dtype
-from gpuconv import measure
+from gpuconv.measure import Operands
 from gpuconv.problem import ConvProblem
-from gpuconv.report.measured import measure_problem
+from gpuconv.report.baselines import Baseline
+from gpuconv.report.validated import validate
+from gpuconv.validate import random_problems
 from tests.cases import Mismatch
+
+#: Beside a layer of each family, operation and dtype.
+RANDOM = 250
+SEED = 0
 
 
 def items(where: Where) -> Iterable[Item]:
-    """A layer of each family, operation and dtype."""
+    """A layer of each kind first, then random problems."""
     baseline = cudnn.cudnn(where, fastest=False)
     chosen = layers.limited(layers.problems(where.dry_run), 1)
+    chosen += random_problems.problems(RANDOM, SEED)
     return [Item(str(p), partial(compare, p, where, baseline), layers.cluster(p)) for p in chosen]
 
 
-def compare(p: ConvProblem, where: Where, baseline: cudnn.TorchCudnn) -> dict[str, Any]:
+class Theirs:
+    """A baseline as a second opinion; `cudnn.DeviceLost` is nobody's opinion."""
+
+    def __init__(self, baseline: Baseline, where: Where) -> None:
+        self._safe, self.name = cudnn.Optional(baseline, where), baseline.name
+
+    def results(self, p: ConvProblem, given: Operands) -> Iterator[tuple[str, Any]]:
+        """See `gpuconv.report.opinions.Opinion`."""
+        bound = self._safe.bind(p, given)
+        if bound is None:
+            raise RuntimeError("has no such call")
+        yield "", bound.numpy(bound.call())
+
+
+def compare(p: ConvProblem, where: Where, baseline: cudnn.CudnnBaseline) -> dict[str, Any]:
     """Fails where ours is outside the bound; what cuDNN's error is, is told."""
     need_dtype(p.dtype)
-    given = measure.operands(p)
-    bound = None
     try:
-        with cudnn.refusals_skip(where):
-            bound = baseline.bind(p, given)
-            result = None if bound is None else bound.numpy(bound.call())
-        if result is None:
-            raise Skip("cuDNN has no such call")
-        theirs = measure.error_over_bound(p, result, given)
-        record = measure_problem(p, where.machine.device, timed=False).record
+        found = validate(p, where.machine.device, opinion=Theirs(baseline, where))
     finally:
-        del bound
         cudnn.release(where, baseline)
-    found = {
-        "ours": record.error_over_bound,
-        "cudnn": theirs,
-        "kernel": record.kernel,
-        "config": record.config,
+    failed = [each for each in found.checked if each.failure is not None]
+    if failed:
+        raise RuntimeError(f"{failed[0].kernel}({failed[0].config}): {failed[0].failure}")
+    if not found.checked:
+        raise Skip("; ".join(map(str, found.rejects)))
+    worst = max(found.checked, key=lambda each: each.error_over_bound or 0)
+    theirs = found.beside
+    data = {
+        "ours": worst.error_over_bound,
+        "cudnn": None if theirs is None else theirs.error_over_bound,
+        "apart": worst.apart,
+        "kernel": worst.kernel,
+        "config": worst.config,
+        "kernels": len({each.kernel for each in found.checked}),
     }
-    if record.wrong:
-        raise Mismatch(f"{p}: error {record.error_over_bound} of the bound, cuDNN's {theirs:.3g}", **found)
-    return found
+    if worst.wrong:
+        where_ = {"at": [list(worst.worst)], "got": [worst.got], "expected": [worst.right]}
+        message = f"{p}: {worst.kernel}({worst.config}): error {worst.error_over_bound} of the bound"
+        raise Mismatch(f"{message} at {worst.worst}, cuDNN's {data['cudnn']}", **data, **where_)
+    if theirs is not None and theirs.reason is not None:
+        raise Skip(f"cuDNN: {theirs.reason}")
+    return data

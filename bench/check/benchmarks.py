@@ -21,7 +21,7 @@ SECONDS = 1.0
 def items(where: Where) -> Iterable[Item]:
     """Each layer; without cuDNN the times stand alone."""
     device = where.timed_device
-    theirs: cudnn.TorchCudnn | None = None
+    theirs: cudnn.CudnnBaseline | None = None
     remark = ""
     try:
         theirs = cudnn.cudnn(where, fastest=True)
@@ -39,7 +39,7 @@ def time_it(
     where: Where,
     device: Any,
     baselines: list[Baseline],
-    theirs: cudnn.TorchCudnn | None,
+    theirs: cudnn.CudnnBaseline | None,
     remark: str,
 ) -> dict[str, Any]:
     """One record."""

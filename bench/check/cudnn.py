@@ -1,24 +1,66 @@
-"""cuDNN through PyTorch, and CuPy's own filters, as baselines of `gpuconv.report`."""
+"""cuDNN by its own frontend or through PyTorch, and CuPy's filters, as baselines of `gpuconv.report`."""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-import numpy as np
-
-from bench.check.steps import Skip, Where
+from bench.check.steps import ROOT, Skip, Where
 from gpuconv.errors import LaunchError
 from gpuconv.layout import FROM_COMMON, TO_COMMON
 from gpuconv.measure import Operands
 from gpuconv.problem import ConvProblem
 from gpuconv.report.baselines import SCIPY_MODES, Baseline, Bound, Role
+from gpuconv.validate.cudnn import Cudnn
+
+#: Where the frontend's wheel may lie; git ignores it.
+WHEELS = ROOT / "wheels"
+#: Seconds in which all plans of a problem are tried.
+TRYING = 0.5
+
+
+class CudnnBaseline(Baseline, Protocol):
+    """Either of the two below."""
+
+    def forget(self) -> None:
+        """Give back memory that is kept for later."""
+
+
+class FrontendCudnn:
+    """One plan of cuDNN by its own frontend, on CuPy's arrays.
+
+    Parameters
+    ----------
+    by : Cudnn
+        A device's.
+    fastest : bool
+        Whether all plans are tried for the fastest; else cuDNN chooses untried.
+    """
+
+    def __init__(self, by: Cudnn, fastest: bool) -> None:
+        self._by, self._fastest = by, fastest
+        self.role: Role = "cudnn" if fastest else "cudnn_heuristic"
+        self.name = f"{by.name}, {'fastest' if fastest else 'chosen untried'}"
+
+    def bind(self, p: ConvProblem, given: Operands) -> Bound:
+        """The whole problem, its epilogue included; raises `gpuconv.validate.cudnn.NoPlan` with a reason."""
+        prepared = self._by.prepare(p, given)
+        plan = prepared.fastest(seconds=TRYING) if self._fastest else prepared.graph.plans[0]
+        return Bound(prepared.call(plan), prepared.numpy)
+
+    def forget(self) -> None:
+        """Nothing: its memory is CuPy's."""
 
 
 class TorchCudnn:
-    """cuDNN's convolution, chosen explicitly.
+    """cuDNN's convolution, chosen explicitly, on CuPy's memory through DLPack.
 
     PyTorch keeps a problem's plan for the life of the process, whichever way it was chosen: use one object of
     this type in a process.
@@ -27,9 +69,11 @@ class TorchCudnn:
     ----------
     fastest : bool
         Whether all plans are tried for the fastest; else cuDNN chooses untried.
+    cupy : module
+        CuPy.
     """
 
-    def __init__(self, fastest: bool) -> None:
+    def __init__(self, fastest: bool, cupy: Any) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # another project's deprecations are no failures here
@@ -40,9 +84,10 @@ class TorchCudnn:
             raise Skip("this PyTorch finds no GPU")
         if not torch.backends.cudnn.is_available():
             raise Skip("this PyTorch has no cuDNN")
-        self._torch, self._fastest = torch, fastest
+        self._torch, self._fastest, self._cupy = torch, fastest, cupy
         self.role: Role = "cudnn" if fastest else "cudnn_heuristic"
-        self.name = f"cuDNN {torch.backends.cudnn.version()}, {'fastest' if fastest else 'chosen untried'}"
+        chosen = "fastest" if fastest else "chosen untried"
+        self.name = f"cuDNN {torch.backends.cudnn.version()}, {chosen}, torch {torch.__version__}"
         torch.backends.cudnn.enabled = True
         torch.backends.cudnn.benchmark = fastest
         torch.backends.cudnn.benchmark_limit = 0  # every plan
@@ -86,7 +131,7 @@ class TorchCudnn:
         # the weights only lend their shape and memory order
         form = torch.channels_last if p.layout == "nhwc" else torch.contiguous_format
         shape = (p.K, p.C // p.groups, p.R, p.S)
-        w = torch.empty(shape, dtype=a.dtype, device="cuda", memory_format=form)
+        w = torch.empty(shape, dtype=a.dtype, device=a.device, memory_format=form)
         geometry = (stride, pads, dilation, False, [0, 0], p.groups)
         if not self._chooses_cudnn(a, w, geometry):
             return None
@@ -112,13 +157,12 @@ class TorchCudnn:
 
     def _tensor(self, array: Any, order: str) -> Any:
         torch = self._torch
-        if array.dtype.name == "bfloat16":  # a type that PyTorch does not take from NumPy
-            tensor = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-        else:
-            tensor = torch.from_numpy(array)
+        # as integers: DLPack moves those whatever the two know of bfloat16
+        bits = self._cupy.asarray(array.view(f"i{array.itemsize}"))
+        tensor = torch.from_dlpack(bits).view(getattr(torch, array.dtype.name))
         last = order in ("nhwc", "hwio", "ohwi")
         form = torch.channels_last if last else torch.contiguous_format
-        return tensor.permute(TO_COMMON[order]).contiguous(memory_format=form).to("cuda")
+        return tensor.permute(TO_COMMON[order]).contiguous(memory_format=form)
 
 
 def _missed(p: ConvProblem) -> list[int]:
@@ -213,15 +257,48 @@ def _unless_lost(where: Where, error: Exception) -> None:
         raise DeviceLost(f"{lost}; before that {type(error).__name__}: {error}") from error
 
 
-def cudnn(where: Where, *, fastest: bool) -> TorchCudnn:
-    """cuDNN, or `Skip` with what is missing."""
+def cudnn(where: Where, *, fastest: bool) -> CudnnBaseline:
+    """Take cuDNN by its frontend, else through PyTorch; `Skip` with what is missing for both."""
     if where.dry_run:
         raise Skip("cuDNN needs a GPU")
-    where.machine  # noqa: B018  (raises Skip without a device)
-    return TorchCudnn(fastest)
+    machine = where.machine
+    use_wheel(where.state.folder)
+    try:
+        return FrontendCudnn(Cudnn(machine.device), fastest)
+    except RuntimeError as error:
+        why_not = str(error)
+    try:
+        return TorchCudnn(fastest, machine.cupy)
+    except Skip as skip:
+        raise Skip(f"{why_not}; {skip}") from None
 
 
-def release(where: Where, baseline: TorchCudnn | None) -> None:
+def use_wheel(folder: Path, wheels: Path = WHEELS) -> None:
+    """Make the frontend importable from its wheel for this Python, where it is not installed.
+
+    Parameters
+    ----------
+    folder : Path
+        What to unpack it in, once.
+    wheels : Path
+        Where to look for it.
+    """
+    if importlib.util.find_spec("cudnn") is not None:
+        return
+    python = f"-cp{sys.version_info.major}{sys.version_info.minor}-"
+    found = sorted(path for path in wheels.glob("nvidia_cudnn_frontend-*.whl") if python in path.name)
+    if not found:
+        return
+    target = folder / found[-1].stem
+    if not target.is_dir():
+        part = tempfile.mkdtemp(dir=folder)
+        with zipfile.ZipFile(found[-1]) as wheel:
+            wheel.extractall(part)
+        Path(part).rename(target)
+    sys.path.append(str(target))
+
+
+def release(where: Where, baseline: CudnnBaseline | None) -> None:
     """Both libraries give back what they hold for later."""
     if not where.dry_run:
         where.machine.cupy.get_default_memory_pool().free_all_blocks()

@@ -23,7 +23,7 @@ def items(where: Where) -> Iterable[Item]:
     ]
 
 
-def time_it(p: ConvProblem, where: Where, baseline: cudnn.TorchCudnn) -> dict[str, Any]:
+def time_it(p: ConvProblem, where: Where, baseline: cudnn.CudnnBaseline) -> dict[str, Any]:
     """Microseconds."""
     need_dtype(p.dtype)
     bound = None

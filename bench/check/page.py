@@ -140,7 +140,10 @@ def _results(head: dict[str, Any], found: dict[str, StepState], environment: dic
             untried = found.get("heuristics", StepState()).ended.get(record.problem, {}).get("data", {})
             records.append(replace(record, cudnn_heuristic_us=untried.get("us")))
     versions = environment.get("versions")
-    extras: dict[str, Any] = {"cases": cases_by_kind(found.get("correctness", StepState()))}
+    extras: dict[str, Any] = {
+        "cases": cases_by_kind(found.get("correctness", StepState())),
+        "agreement": compared(found.get("cudnn", StepState())),
+    }
     if head["dry_run"]:
         extras["dry_run"] = True
     known = {**(versions if isinstance(versions, dict) else {}), **device.get("facts", {})}
@@ -160,6 +163,16 @@ def cases_by_kind(state: StepState) -> list[dict[str, Any]]:
     return [
         {"kernel": kernel, "op": op, "dtype": dtype, "passed": found["passed"], "failed": found["failed"]}
         for (kernel, op, dtype), found in sorted(counts.items())
+    ]
+
+
+def compared(state: StepState) -> list[dict[str, Any]]:
+    """Errors of ours and of cuDNN, as shares of the bound, of every problem that both computed."""
+    names = ("ours", "cudnn", "apart")
+    return [
+        {"problem": key, **{name: line["data"][name] for name in names}}
+        for key, line in state.ended.items()
+        if line["data"].get("cudnn") is not None
     ]
 
 

@@ -312,4 +312,10 @@ def agree(theirs: Any, ours: Any) -> bool:
 def _to_numpy(p: ConvProblem) -> Callable[[Any], Any]:
     """From a tensor with axes N, C, H, W or O, I, H, W to an array with the problem's."""
     order = p.weights if p.op == "wgrad" else p.layout
-    return lambda tensor: tensor.float().cpu().numpy().transpose(FROM_COMMON[order])
+
+    def numpy(tensor: Any) -> Any:
+        # float32 holds every number of 16 bits, for which PyTorch and NumPy have no common types
+        wide = tensor.double() if p.dtype == "f64" else tensor.float()
+        return wide.cpu().numpy().transpose(FROM_COMMON[order])
+
+    return numpy

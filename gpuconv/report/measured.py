@@ -129,7 +129,7 @@ def measure_problem(
     RuntimeError
         Whatever a call of ours raised while it was timed.
     """
-    put, get = _transfer(device, put, get)
+    put, get = transfer(device, put, get)
     kind = family(p) if device.kind == "cpu" else family(p, device.sms)
     remarks: list[str] = []
     if kind == "huge":
@@ -155,7 +155,7 @@ def measure_problem(
         kernel=plan.kernel,
         config=str(plan.config),
         floor_us=_rounded(floor_us(p, device)),
-        error_over_bound=_rounded_error(error),
+        error_over_bound=rounded_error(error),
         device=device.name,
         commit=commit,
         date=environment.now(),
@@ -217,7 +217,7 @@ def _timed(record: Record, p: ConvProblem, timings: Mapping[str, Timing], roles:
     )
 
 
-def _rounded_error(error: float) -> float:
+def rounded_error(error: float) -> float:
     """To three digits, but never from the wrong side of the bound to the right one."""
     if not isfinite(error):
         return NO_NUMBER
@@ -230,9 +230,10 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.6g}")
 
 
-def _transfer(
-    device: Device, put: Callable[[Any], Any] | None, get: Callable[[Any], Any] | None
+def transfer(
+    device: Device, put: Callable[[Any], Any] | None = None, get: Callable[[Any], Any] | None = None
 ) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """What brings NumPy arrays to a device and back; CuPy's for a CUDA device, unless given."""
     if device.kind == "cuda" and (put is None or get is None):
         cupy = detect.cupy()
 

@@ -15,7 +15,8 @@ from gpuconv.layout import FROM_COMMON, TO_COMMON, common_shape, common_view
 from gpuconv.problem import ConvProblem
 
 Float64 = NDArray[np.float64]
-_PAD_MODES: Final = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+#: What `numpy.pad` calls the borders.
+PAD_MODES: Final = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 def evaluate(problem: ConvProblem, a: Any, b: Any, *, bias: Any = None, residual: Any = None) -> Float64:
@@ -47,7 +48,7 @@ def evaluate(problem: ConvProblem, a: Any, b: Any, *, bias: Any = None, residual
     else:
         x[...], w[...] = common_view(a, p.layout), common_view(b, p.weights)
 
-    padded = np.pad(x, ((0, 0), (0, 0), *p.padding), _PAD_MODES[p.padding_mode])  # type: ignore[call-overload]
+    padded = np.pad(x, ((0, 0), (0, 0), *p.padding), PAD_MODES[p.padding_mode])  # type: ignore[call-overload]
     # one matrix product of a group's channels for each tap
     pixels, groups = p.P * p.Q, (p.N, p.groups)
     y_matrix = y.reshape(*groups, Kg, pixels)

@@ -12,7 +12,7 @@ of magnitude. Integer data whose sums are exact in the accumulator must come out
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import prod, sqrt
 from typing import Any, Final
 
 import numpy as np
@@ -73,10 +73,94 @@ def bound(
     return rounded + UNIT_ROUNDOFF[accumulator] * factor * magnitude + SMALLEST_SUBNORMAL[problem.dtype]
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the oracle says of a problem and its operands, for any number of results.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of a result.
+    values, allowed : array of float64
+        The right numbers, and the largest error allowed for each: of the whole result, or of `points`.
+    points : (4, n) array of integers or None
+        Indices of what is looked at; None for everything.
+    """
+
+    shape: tuple[int, ...]
+    values: NDArray[np.float64]
+    allowed: NDArray[np.float64]
+    points: NDArray[np.intp] | None
+
+    def seen(self, result: Any) -> NDArray[np.float64]:
+        """Return what is looked at of a result.
+
+        Raises
+        ------
+        ValueError
+            If a result has another shape.
+        """
+        if result.shape != self.shape:
+            raise ValueError(f"result has shape {result.shape}, expected is {self.shape}")
+        found: NDArray[np.float64] = result if self.points is None else result[tuple(self.points)]
+        return found.astype(np.float64)
+
+    def judge(self, result: Any) -> Verdict:
+        """Compare a result; finite inputs are assumed, so NaN or infinity is an error without limit."""
+        if self.values.size == 0:
+            return Verdict(0.0, (), 0, prod(self.shape))
+        share = self.apart(self.seen(result), self.values)
+        at = int(np.argmax(share))
+        worst = np.unravel_index(at, share.shape) if self.points is None else self.points[:, at]
+        place = tuple(int(index) for index in worst)
+        return Verdict(float(share.flat[at]), place, share.size, prod(self.shape))
+
+    def apart(self, one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far two of what `seen` returns lie apart, as shares of what is allowed."""
+        with np.errstate(invalid="ignore"):
+            share = np.abs(one - other) / self.allowed
+        return np.where(np.isnan(share), np.inf, share)
+
+
+def expected(
+    problem: ConvProblem,
+    a: Any,
+    b: Any,
+    *,
+    bias: Any = None,
+    residual: Any = None,
+    points: NDArray[np.intp] | None = None,
+) -> Expected:
+    """Ask the oracle: whole, or at sampled points above `WHOLE_UP_TO` multiply-adds.
+
+    Parameters
+    ----------
+    problem : ConvProblem
+        What is computed, `relu` included.
+    a, b, bias, residual : array
+        What goes in.
+    points : (4, n) array of integers, optional
+        What to look at in any case.
+    """
+    inputs: dict[str, Any] = {"a": a, "b": b, "bias": bias, "residual": residual}
+    absolute = {name: None if array is None else np.abs(array) for name, array in inputs.items()}
+    if points is None and problem.flops > 2 * WHOLE_UP_TO:
+        points = reference.sample_points(problem)
+    if points is None:
+        ref = reference.evaluate(problem, **inputs)
+        magnitude = reference.evaluate(problem, **absolute)
+    else:
+        ref = reference.evaluate_at(problem, points=points, **inputs)
+        magnitude = reference.evaluate_at(problem, points=points, **absolute)
+    allowed = bound(problem, ref, magnitude)
+    values = np.maximum(ref, 0) if problem.relu else ref
+    return Expected(problem.operand_shapes[2], values, allowed, points)
+
+
 def judge(
     problem: ConvProblem, result: Any, a: Any, b: Any, *, bias: Any = None, residual: Any = None
 ) -> Verdict:
-    """Compare a result with the oracle: whole, or at sampled points above `WHOLE_UP_TO` multiply-adds.
+    """Compare one result with the oracle.
 
     Parameters
     ----------
@@ -89,25 +173,4 @@ def judge(
     """
     if result.shape != problem.operand_shapes[2]:
         raise ValueError(f"result has shape {result.shape}, {problem} gives {problem.operand_shapes[2]}")
-    inputs: dict[str, Any] = {"a": a, "b": b, "bias": bias, "residual": residual}
-    absolute = {name: None if array is None else np.abs(array) for name, array in inputs.items()}
-    points = None
-    if problem.flops > 2 * WHOLE_UP_TO:
-        points = reference.sample_points(problem)
-        ref = reference.evaluate_at(problem, points=points, **inputs)
-        magnitude = reference.evaluate_at(problem, points=points, **absolute)
-        got = result[tuple(points)]
-    else:
-        ref = reference.evaluate(problem, **inputs)
-        magnitude = reference.evaluate(problem, **absolute)
-        got = result
-    if ref.size == 0:
-        return Verdict(0.0, (), 0, result.size)
-    allowed = bound(problem, ref, magnitude)
-    if problem.relu:
-        ref = np.maximum(ref, 0)
-    share = np.abs(got.astype(np.float64) - ref) / allowed
-    share = np.where(np.isnan(share), np.inf, share)
-    at = int(np.argmax(share))
-    worst = np.unravel_index(at, share.shape) if points is None else points[:, at]
-    return Verdict(float(share.flat[at]), tuple(int(index) for index in worst), ref.size, result.size)
+    return expected(problem, a, b, bias=bias, residual=residual).judge(result)

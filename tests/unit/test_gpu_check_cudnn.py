@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,9 @@ from bench.check.state import State
 from bench.check.steps import Skip, Where
 from gpuconv import measure
 from gpuconv.backend import device
+from gpuconv.kernels.cpu.im2col_gemm import CpuIm2colGemm
 from gpuconv.problem import ConvProblem
+from tests.cases import Mismatch
 
 PROBLEMS = (
     "fprop_n2c8h10w12k16r3s3p1_nhwc_f32",
@@ -45,13 +48,9 @@ def where(tmp_path, monkeypatch):
 
 @pytest.fixture
 def baseline(monkeypatch):
-    """A `TorchCudnn` whose two calls of cuDNN are PyTorch's own, and whose device is the CPU."""
+    """A `TorchCudnn` whose two calls of cuDNN are PyTorch's own, and whose CuPy is NumPy."""
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
-    to, empty = torch.Tensor.to, torch.empty
-    monkeypatch.setattr(
-        torch.Tensor, "to", lambda self, *a, **k: self if a == ("cuda",) else to(self, *a, **k)
-    )
 
     def convolve(a, b, pads, stride, dilation, groups, *switches):
         assert len(switches) == 3
@@ -73,13 +72,9 @@ def baseline(monkeypatch):
         def __getattr__(self, name):
             return getattr(torch, name)
 
-        @staticmethod
-        def empty(*shape, device, **how):
-            assert device == "cuda"
-            return empty(*shape, **how)
-
     made = cudnn.TorchCudnn.__new__(cudnn.TorchCudnn)
     made._torch, made._fastest, made.name, made.role = Torch(), False, "cuDNN", "cudnn"
+    made._cupy = np
     monkeypatch.setattr(made, "_chooses_cudnn", lambda *given: True)
     return made
 
@@ -99,6 +94,29 @@ def test_agreement_tells_both_errors(where, baseline):
     found = agreement.compare(P, where, baseline)
     assert 0 < found["cudnn"] < 10
     assert 0 < found["ours"] <= 1
+    assert found["apart"] <= found["cudnn"] + found["ours"]
+    assert found["kernels"] > 1
+
+
+def test_a_kernel_that_is_wrong_fails_whatever_cudnn_says(where, monkeypatch):
+    right = CpuIm2colGemm.bind
+
+    def bind(self, p, config, device):
+        plan = right(self, p, config, device)
+
+        def run(a, b, out, bias, residual):
+            plan.run(a, b, out, bias, residual)
+            out[1, 2, 3, 4] += 1
+
+        return replace(plan, run=run)
+
+    def none(p, given):
+        raise RuntimeError("no engine for this")
+
+    monkeypatch.setattr(CpuIm2colGemm, "bind", bind)
+    with pytest.raises(Mismatch, match=r"cpu_im2col_gemm.*at \(1, 2, 3, 4\), cuDNN's None") as failed:
+        agreement.compare(P, where, SimpleNamespace(name="cuDNN", role="cudnn", bind=none))
+    assert failed.value.details["at"] == [[1, 2, 3, 4]]
 
 
 @pytest.mark.parametrize("ours", [agreement.compare, heuristics.time_it])
@@ -107,11 +125,12 @@ def test_what_cudnn_cannot_is_skipped_unless_the_device_is_lost(where, error, ou
     def bind(p, given):
         raise error
 
-    with pytest.raises(Skip, match="cuDNN: no engine for this"):
-        ours(P, where, SimpleNamespace(bind=bind))
+    theirs = SimpleNamespace(name="cuDNN", role="cudnn", bind=bind)
+    with pytest.raises(Skip, match=r"cuDNN: .*no engine for this"):
+        ours(P, where, theirs)
     where.gone = "an illegal address was met"
     with pytest.raises(cudnn.DeviceLost, match=r"an illegal address.*no engine"):
-        ours(P, where, SimpleNamespace(bind=bind))
+        ours(P, where, theirs)
 
 
 class Odd(Exception):
