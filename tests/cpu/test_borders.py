@@ -78,3 +78,17 @@ def test_images_at_a_time(op, images):
     kernel.bind(p, config, here)(a, b, out, **given)
     verdict = tolerance.judge(p, out, a, b, **given)
     assert verdict.ok, verdict
+
+
+@pytest.mark.parametrize("mode", ["zeros", "replicate"])
+def test_a_border_far_larger_than_the_image(mode):
+    """Rows that no window meets cost memory, and next to no time."""
+    n = 1_000_000
+    x, w = np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 3, 3), np.float32)
+    options = {"padding": ((n, n), (1, 1)), "stride": (n, 1), "padding_mode": mode}
+    y = gpuconv.conv2d(x, w, **options)
+    assert y.shape == (1, 1, 3, 3)
+    assert y[0, 0, 1, 1] == 9
+    dx = gpuconv.conv2d_input_grad(x.shape, w, np.ones_like(y), **options)
+    # every tap of every window meets a cell, but for zeros
+    assert dx.sum() == (81 if mode == "replicate" else y.sum())

@@ -234,3 +234,13 @@ def test_declines_with_a_reason(text, reason):
 def test_illegal_configs(config):
     reject = SEPARABLE.check_config(IMAGE, SeparableConfig.parse(config), device.cpu())
     assert "must be from" in str(reject)
+
+
+def test_very_large_filters_of_pictures_take_two_passes():
+    """A blur of a hundred pixels has 801 taps along each axis: one by one they would take minutes."""
+    taps = np.exp(-(np.linspace(-4, 4, 801) ** 2) / 2).astype(np.float32)
+    p = ConvProblem.parse("fprop_n1c1h450w460k1r801s801p400_nchw_f32")
+    assert plan_for(p, device.cpu()).kernel == "cpu_separable"
+    x = np.random.default_rng(0).random(p.x_shape, np.float32)
+    given = {"a": x, "b": np.outer(taps, taps)[None, None], "bias": None, "residual": None}
+    assert tolerance.judge(p, public_call(p, given), **given).ok

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpuconv.problem import ConvProblem
 
+#: Cells that are summed with their errors at a time.
+AT_ONCE: Final = 2**17
 
-def sources(p: ConvProblem, axis: int) -> NDArray[np.intp]:
-    """The cell of the input that each cell of the padded one holds, along height (0) or width (1)."""
+
+def held(p: ConvProblem, axis: int) -> tuple[slice, slice]:
+    """The cells of the input that the border before it and behind it holds, along height (0) or width (1).
+
+    One cell stands for all where the border replicates it.
+    """
     size, (before, behind) = (p.H, p.W)[axis], p.padding[axis]
-    cells = np.arange(-before, size + behind)
     if p.padding_mode == "circular":
-        return cells % size
+        return slice(size - before, None), slice(None, behind)
     if p.padding_mode == "reflect":
-        cells = np.abs(cells)
-        return np.minimum(cells, 2 * (size - 1) - cells)
-    return np.clip(cells, 0, size - 1)
+        last = size - 2 - behind
+        return slice(before, 0, -1), slice(size - 2, last if last >= 0 else None, -1)
+    return slice(0, 1), slice(size - 1, None)
 
 
 def pad(p: ConvProblem, x: Any, padded: Any) -> None:
@@ -32,15 +35,19 @@ def pad(p: ConvProblem, x: Any, padded: Any) -> None:
     padded : array (n, C, top + H + bottom, left + W + right)
         Any strides; fully written.
     """
-    (top, _), (left, _) = p.padding
-    high, wide = sources(p, 0), sources(p, 1)
+    (top, bottom), (left, right) = p.padding
     middle = padded[:, :, top : top + p.H]
     middle[..., left : left + p.W] = x
-    for border in (slice(None, left), slice(left + p.W, None)):
-        middle[..., border] = x[..., wide[border]]
-    for border in (slice(None, top), slice(top + p.H, None)):
-        for row, source in enumerate(high[border], border.start or 0):
-            padded[:, :, row] = middle[:, :, source]
+    before, behind = held(p, 1)
+    if left:
+        middle[..., :left] = x[..., before]
+    if right:
+        middle[..., left + p.W :] = x[..., behind]
+    before, behind = held(p, 0)
+    if top:
+        padded[:, :, :top] = middle[:, :, before]
+    if bottom:
+        padded[:, :, top + p.H :] = middle[:, :, behind]
 
 
 def fold(p: ConvProblem, padded: Any) -> Any:
@@ -61,27 +68,35 @@ def fold(p: ConvProblem, padded: Any) -> Any:
 
 
 def _fold_last(p: ConvProblem, axis: int, padded: Any) -> Any:
-    size, (before, behind) = (p.H, p.W)[axis], p.padding[axis]
+    size, (before, _) = (p.H, p.W)[axis], p.padding[axis]
     inner = padded[..., before : before + size]
-    if p.padding_mode == "replicate":
-        for edge, border in ((0, range(before)), (size - 1, range(before + size, before + size + behind))):
-            if border:
-                terms = (padded[..., cell] for cell in border)
-                inner[..., edge] = _compensated(inner[..., edge], terms)
-        return inner
-    held = sources(p, axis)
-    for cell in (*range(before), *range(before + size, before + size + behind)):
-        target = inner[..., held[cell]]
-        np.add(target, padded[..., cell], out=target)
+    borders = padded[..., :before], padded[..., before + size :]
+    for border, cells in zip(borders, held(p, axis), strict=True):
+        if not border.shape[-1]:
+            continue
+        target = inner[..., cells]
+        if p.padding_mode == "replicate":
+            target[..., 0] = _compensated(target[..., 0], border)
+        else:
+            np.add(target, border, out=target)
     return inner
 
 
-def _compensated(first: Any, terms: Iterable[Any]) -> Any:
-    """A sum whose error does not grow with the number of terms (Neumaier 1974, with Knuth's exact errors)."""
+def _compensated(first: Any, terms: Any) -> Any:
+    """A sum along the last axis whose error does not grow with the number of terms.
+
+    Pairs are added with their exact errors (Knuth's), which are summed beside (Neumaier 1974).
+    """
     total, lost = first.copy(), np.zeros_like(first)
-    for term in terms:
-        larger = total + term
-        kept = larger - total
-        lost += (total - (larger - kept)) + (term - kept)
-        total = larger
+    step = max(1, AT_ONCE // max(1, first.size))
+    for start in range(0, terms.shape[-1], step):
+        some = np.concatenate([total[..., None], terms[..., start : start + step]], axis=-1)
+        while some.shape[-1] > 1:
+            half = some.shape[-1] // 2
+            a, b = some[..., :half], some[..., half : 2 * half]
+            larger = a + b
+            kept = larger - a
+            lost += ((a - (larger - kept)) + (b - kept)).sum(axis=-1)
+            some = np.concatenate([larger, some[..., 2 * half :]], axis=-1)
+        total = some[..., 0]
     return np.where(np.isfinite(lost), total + lost, total)

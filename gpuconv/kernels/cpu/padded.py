@@ -167,7 +167,8 @@ def _beside(p: ConvProblem, images: int) -> int:
         elements += 3 * w
     else:
         elements += w if ITEMSIZE[p.dtype] == 2 else 0
-        elements += 6 * images * p.C * max(p.H + sum(p.padding[0]), p.W)  # one edge, summed with its errors
+        # one edge and some of its border, summed with their errors
+        elements += 8 * (images * p.C * max(p.H + sum(p.padding[0]), p.W) + border.AT_ONCE)
     return elements * blocks.accumulator(p).itemsize
 
 

@@ -22,8 +22,10 @@ _BOXES: Final = (128, 256, 512)
 _PICTURE: Final = 4
 #: Taps along each axis from which two passes take less time, and outputs beside which looking takes none.
 _LEAST_TAPS: Final = 7
-#: Beyond as many, boxes would be mostly border.
-_MOST_TAPS: Final = 256
+#: Beyond as many, boxes would be mostly border, and take more memory than pictures do.
+_MOST_TAPS: Final = 900
+#: From as many taps on, transforms take less time where their memory allows them.
+_SPECTRAL_TAPS: Final = 257
 _LEAST_OUTPUTS: Final = 192 * 192
 
 
@@ -85,10 +87,12 @@ class CpuSeparable(CpuKernel[SeparableConfig]):
         return Plan(p, self.name, cfg, device, memory, engine.run)
 
     def preference(self, p: ConvProblem, device: Device) -> int:
-        """Above all others for large filters of pictures; else below."""
+        """Above all others for large filters of pictures, unless `cpu_fft` is faster; else below."""
         outputs = p.P * p.Q if p.op == "fprop" else p.H * p.W
         few = p.C <= _PICTURE and outputs >= _LEAST_OUTPUTS
-        return 4 if few and _LEAST_TAPS <= min(p.R, p.S) <= max(p.R, p.S) <= _MOST_TAPS else -2
+        if not few or min(p.R, p.S) < _LEAST_TAPS or max(p.R, p.S) > _MOST_TAPS:
+            return -2
+        return 4 if max(p.R, p.S) < _SPECTRAL_TAPS or CpuFft().check(p, device) is not None else -2
 
     @staticmethod
     def _usual(p: ConvProblem, device: Device) -> Plan:
