@@ -30,6 +30,13 @@ class Loop:
     """The instructions from a label to the branch that goes back to it."""
 
     instructions: tuple[str, ...]
+    inner: tuple[Loop, ...] = ()
+
+    @property
+    def multiplies(self) -> int:
+        """Fused multiply-adds, of whatever kind."""
+        opcodes = self.opcodes
+        return opcodes["FFMA"] + opcodes["DFMA"] + opcodes["HMMA"]
 
     @property
     def opcodes(self) -> Counter[str]:
@@ -48,8 +55,7 @@ class Loop:
     @property
     def share(self) -> float:
         """Fused multiply-adds among all instructions."""
-        opcodes = self.opcodes
-        return (opcodes["FFMA"] + opcodes["DFMA"] + opcodes["HMMA"]) / len(self.instructions)
+        return self.multiplies / len(self.instructions)
 
     @property
     def wavefronts(self) -> int:
@@ -59,6 +65,16 @@ class Loop:
         shared = [text for text in self.instructions if re.search(r"\b(?:LDS|STS)\b", text)]
         wide = [quads[match[1]] for match in widths if match]
         return sum(wide) + len(shared) - len(wide)
+
+    def executed(self, multiplies: float) -> Loop:
+        """The loop as it runs: inner loops as often as `multiplies` fused multiply-adds a turn need."""
+        inner = [loop for loop in self.inner if loop.multiplies]
+        if not inner:
+            return self
+        own = self.multiplies - sum(loop.multiplies for loop in inner)
+        turns = max(1, round((multiplies - own) / sum(loop.multiplies for loop in inner)))
+        again = [text for loop in inner for text in loop.instructions] * (turns - 1)
+        return Loop((*self.instructions, *again))
 
 
 def loops(text: str) -> list[Loop]:
@@ -70,13 +86,22 @@ def loops(text: str) -> list[Loop]:
             labels[label[1]] = len(instructions)
         elif found := _INSTRUCTION.match(line):
             instructions.append(found[1])
-    bodies = []
+    spans = []
     for at, instruction in enumerate(instructions):
         branch = _BRANCH.search(instruction)
         # a branch to itself ends every kernel
         if branch and labels.get(branch[1], at) < at:
-            bodies.append(Loop(tuple(instructions[labels[branch[1]] : at + 1])))
-    return bodies
+            spans.append((labels[branch[1]], at + 1))
+    made: dict[tuple[int, int], Loop] = {}
+    for first, end in sorted(spans, key=lambda span: span[1] - span[0]):
+        inside = [span for span in made if first <= span[0] and span[1] <= end]
+        nearest = [one for one in inside if not any(_holds(other, one) for other in inside)]
+        made[first, end] = Loop(tuple(instructions[first:end]), tuple(made[span] for span in nearest))
+    return [made[span] for span in spans]
+
+
+def _holds(outer: tuple[int, int], inner: tuple[int, int]) -> bool:
+    return outer != inner and outer[0] <= inner[0] and inner[1] <= outer[1]
 
 
 def main_loop(text: str) -> Loop:
@@ -87,7 +112,31 @@ def main_loop(text: str) -> Loop:
     ValueError
         If there is none.
     """
-    found = loops(text)
+    return max(_some(loops(text)), key=lambda loop: len(loop.instructions))
+
+
+def busiest_loop(text: str, multiplies: float) -> Loop:
+    """The loop that runs, as it runs: of those that multiply, the one with the fewest instructions a turn.
+
+    A kernel may hold a second one for arrays that lie badly.
+
+    Parameters
+    ----------
+    text : str
+    multiplies : float
+        Fused multiply-adds of a thread in one turn.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    whole = [loop for loop in loops(text) if loop.multiplies]
+    outer = [loop for loop in whole if not any(loop in other.inner for other in whole)]
+    return min((loop.executed(multiplies) for loop in _some(outer)), key=lambda loop: len(loop.instructions))
+
+
+def _some(found: list[Loop]) -> list[Loop]:
     if not found:
         raise ValueError("the kernel has no loop")
-    return max(found, key=lambda loop: len(loop.instructions))
+    return found

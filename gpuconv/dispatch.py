@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gpuconv import settings
-from gpuconv.autotune.heuristic import Candidate, ranked
+from gpuconv.autotune.heuristic import Candidate, predicted, ranked
 from gpuconv.backend import arrays
 from gpuconv.backend.device import Device
 from gpuconv.backend.launch import Launcher
@@ -189,11 +189,26 @@ def _candidates(
     return [*best.values(), *rest], rejects
 
 
-def explain(problem: ConvProblem, device: Device) -> tuple[list[Candidate], list[Reject]]:
-    """All that `plan_for` chooses among, best first, and why other kernels do not take the problem."""
-    takers, rejects = _takers(problem, device, registry.kernels())
-    choose = _by_preference if device.kind == "cpu" else ranked
-    return choose(problem, takers, device), rejects
+def explain(problem: ConvProblem, device: Device) -> tuple[list[Candidate], list[Candidate], list[Reject]]:
+    """What `plan_for` goes down, in its order; what else was weighed; why other kernels do not take it.
+
+    Raises
+    ------
+    ValueError
+        If GPUCONV_KERNEL or GPUCONV_CONFIG names nothing legal.
+    """
+    name, config = settings.read("GPUCONV_KERNEL"), settings.read("GPUCONV_CONFIG")
+    try:
+        tried, rejects = _candidates(problem, device, name, config)
+    except UnsupportedProblem as error:
+        return [], [], list(error.rejects)
+    if device.kind == "cpu":
+        takers, _ = _takers(problem, device, registry.kernels())
+        return tried, _by_preference(problem, takers, device)[1:] if name is None else [], rejects
+    known = {one[:2] for one in tried}
+    weighed = [] if name is not None else ranked(problem, list({one.kernel for one in tried}), device)
+    tried = [predicted(problem, one.kernel, one.config, device) for one in tried]
+    return tried, [one for one in weighed if one[:2] not in known], rejects
 
 
 def _takers(

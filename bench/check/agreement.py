@@ -16,7 +16,7 @@ from gpuconv.validate import random_problems
 from tests.cases import Mismatch
 
 #: Beside a layer of each family, operation and dtype.
-RANDOM = 250
+RANDOM = 400
 SEED = 0
 
 

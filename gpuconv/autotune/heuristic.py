@@ -34,6 +34,8 @@ _BLOCK: Final = 1200
 _L2_BYTES: Final = 40
 #: Instructions that an SM issues in a cycle, each for 32 threads.
 _ISSUED: Final = 4
+#: Multiply-adds of a thread's share of one tensor-core instruction: 16 × 8 × 16 of a warp.
+_TENSOR_MULTIPLIES: Final = 64
 _MOST_BLOCKS: Final = 32
 #: What a stream of reads reaches of a memory's rate.
 _REACHED: Final = 0.9
@@ -94,14 +96,18 @@ def predict(works: Iterable[Work], p: ConvProblem, device: Device) -> tuple[floa
     return total, longest[1]
 
 
+def predicted(p: ConvProblem, kernel: Kernel[Any], config: Config, device: Device) -> Candidate:
+    """One kernel and config of a CUDA device with its time."""
+    assert isinstance(kernel, CudaKernel), f"{kernel.name} takes a CUDA device"
+    return Candidate(kernel, config, *predict(kernel.works(p, config, device), p, device))
+
+
 def ranked(p: ConvProblem, kernels: Iterable[Kernel[Any]], device: Device) -> list[Candidate]:
     """The candidates of CUDA kernels that take a problem, the fastest first; among equals the first."""
     found = []
     for kernel in kernels:
         assert isinstance(kernel, CudaKernel), f"{kernel.name} takes a CUDA device"
-        for config in kernel.candidates(p, device):
-            seconds, limit = predict(kernel.works(p, config, device), p, device)
-            found.append(Candidate(kernel, config, seconds, limit))
+        found += [predicted(p, kernel, config, device) for config in kernel.candidates(p, device)]
     return sorted(found, key=lambda one: one.seconds or 0.0)
 
 
@@ -133,11 +139,12 @@ def occupancy(work: Work, card: Card) -> int:
 
 def _wave(work: Work, resident: int, card: Card) -> tuple[float, str]:
     """Cycles that an SM needs for so many blocks at once, and what for."""
-    lanes = card.f64_lanes if work.wide else card.f32_lanes
+    lanes = card.tensor_lanes if work.tensor else card.f64_lanes if work.wide else card.f32_lanes
+    issued = work.multiplies / (_TENSOR_MULTIPLIES if work.tensor else 1)
     warps = ceil(work.threads / 32)
     busy = {
         "multiplying": work.multiplies * warps * 32 / lanes,
-        "instructions": (work.multiplies + work.instructions) * warps / _ISSUED,
+        "instructions": (issued + work.instructions) * warps / _ISSUED,
         "shared memory": work.wavefronts,
         "L2": (work.read_bytes + work.written_bytes) / _L2_BYTES,
     }

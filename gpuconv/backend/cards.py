@@ -1,7 +1,9 @@
 """Cards by name: facts and rates of one typical card for each compute capability, from datasheets.
 
 Shared memory and lanes are those of the CUDA C++ programming guide's tables of compute capabilities; SMs,
-clock (boost) and bandwidth those of the vendor's datasheet of the card named.
+clock (boost) and bandwidth those of the vendor's datasheet of the card named. Tensor lanes follow from the
+datasheet's dense 16-bit rate with float32 sums; of Hopper's, mma.sync reaches some 65 % (arXiv 2501.12084),
+and on Blackwell's data center cards it is taken to be as fast as on Ampere's.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ class Card:
         Cycles a second.
     bandwidth : float
         Bytes a second from and to its memory.
-    f32_lanes, f64_lanes : int
-        Multiply-adds that one SM begins in a cycle.
+    f32_lanes, f64_lanes, tensor_lanes : int
+        Multiply-adds that one SM begins in a cycle; the last of 16-bit numbers by mma.sync.
     registers : int
         Of one SM, 32 bits each.
     threads : int
@@ -40,6 +42,7 @@ class Card:
     bandwidth: float
     f32_lanes: int
     f64_lanes: int
+    tensor_lanes: int
     threads: int
     registers: int = 65536
 
@@ -52,7 +55,7 @@ def _card(
     l2_mib: int,
     ghz: float,
     gigabytes: float,
-    lanes: tuple[int, int],
+    lanes: tuple[int, int, int],
     threads: int,
 ) -> Card:
     block, sm = smem_kib
@@ -71,13 +74,13 @@ def _card(
 CARDS: Final = {
     card.device.name: card
     for card in (
-        _card("T4", (7, 5), 40, (64, 64), 4, 1.59, 320, (64, 2), 1024),
-        _card("A100", (8, 0), 108, (163, 164), 40, 1.41, 1555, (64, 32), 2048),
-        _card("RTX 3090", (8, 6), 82, (99, 100), 6, 1.695, 936, (128, 2), 1536),
-        _card("RTX 4090", (8, 9), 128, (99, 100), 72, 2.52, 1008, (128, 2), 1536),
-        _card("H200", (9, 0), 132, (227, 228), 50, 1.98, 4800, (128, 64), 2048),
-        _card("B200", (10, 0), 148, (227, 228), 126, 1.965, 8000, (128, 64), 2048),
-        _card("RTX 5090", (12, 0), 170, (99, 100), 96, 2.407, 1792, (128, 2), 1536),
+        _card("T4", (7, 5), 40, (64, 64), 4, 1.59, 320, (64, 2, 512), 1024),
+        _card("A100", (8, 0), 108, (163, 164), 40, 1.41, 1555, (64, 32, 1024), 2048),
+        _card("RTX 3090", (8, 6), 82, (99, 100), 6, 1.695, 936, (128, 2, 256), 1536),
+        _card("RTX 4090", (8, 9), 128, (99, 100), 72, 2.52, 1008, (128, 2, 256), 1536),
+        _card("H200", (9, 0), 132, (227, 228), 50, 1.98, 4800, (128, 64, 1230), 2048),
+        _card("B200", (10, 0), 148, (227, 228), 126, 1.965, 8000, (128, 64, 1024), 2048),
+        _card("RTX 5090", (12, 0), 170, (99, 100), 96, 2.407, 1792, (128, 2, 256), 1536),
     )
 }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from gpuconv.autotune.heuristic import Candidate
 from gpuconv.backend.cards import CARDS
 from gpuconv.backend.device import Device
 from gpuconv.cli import output
@@ -39,16 +40,20 @@ def _device(ctx: click.Context, param: click.Parameter, name: str | None) -> Dev
     "--device",
     metavar="NAME",
     callback=_device,
-    help=f"cpu (the default), cuda, or a card by name, present or not: {', '.join(CARDS)}.",
+    help=f"cpu (the default), cuda, or a card that need not be here: {', '.join(CARDS)}.",
 )
 @output.json_option
 def explain_plan(problems: tuple[ConvProblem, ...], device: Device, as_json: bool) -> None:
     """Say which kernel runs each problem, and why: every kernel's verdict and every candidate.
 
     On a CUDA device candidates are ranked by a model of the device, whose predicted times are shown; they are
-    for choosing, not for believing. On the CPU the rank of kernels is fixed.
+    for choosing, not for believing. Numbers are the order of trial, a dash marks what is not tried. On the
+    CPU the rank of kernels is fixed. GPUCONV_KERNEL and GPUCONV_CONFIG count.
     """
-    found = [describe(p, device) for p in problems]
+    try:
+        found = [describe(p, device) for p in problems]
+    except ValueError as error:  # a variable that names nothing legal
+        raise output.WrongUsage(output.one_line(error)) from None
     if as_json:
         output.emit("explain-plan", found)
         return
@@ -60,33 +65,42 @@ def describe(p: ConvProblem, device: Device) -> dict[str, Any]:
     """Everything about one choice, for JSON."""
     from gpuconv import dispatch
 
-    candidates, rejects = dispatch.explain(p, device)
+    tried, weighed, rejects = dispatch.explain(p, device)
     return {
         "problem": str(p),
-        "device": str(device),
+        "device": str(device) if device not in _cards() else f"{device.name}, by its data sheet",
         "family": family(p, device.sms or 132),
         "floor_us": floor_us(p, device),
-        "chosen": str(candidates[0]) if candidates else None,
-        "candidates": [
-            {
-                "kernel": one.kernel.name,
-                "config": str(one.config),
-                "predicted_us": None if one.seconds is None else one.seconds * 1e6,
-                "limit": one.limit or None,
-            }
-            for one in candidates
-        ],
+        "chosen": str(tried[0]) if tried else None,
+        "candidates": [_candidate(one, True) for one in tried] + [_candidate(one, False) for one in weighed],
         "rejects": [{"kernel": reject.kernel, "reason": reject.reason} for reject in rejects],
+    }
+
+
+def _cards() -> list[Device]:
+    return [card.device for card in CARDS.values()]
+
+
+def _candidate(one: Candidate, tried: bool) -> dict[str, Any]:
+    return {
+        "kernel": one.kernel.name,
+        "config": str(one.config),
+        "predicted_us": None if one.seconds is None else one.seconds * 1e6,
+        "limit": one.limit or None,
+        "tried": tried,
     }
 
 
 def _text(found: dict[str, Any]) -> list[Any]:
     rows = [("device", found["device"]), ("family", found["family"])]
     if found["floor_us"] is not None:
-        rows.append(("floor", f"{found['floor_us']:.1f} us"))
+        rows.append(("floor", f"{found['floor_us']:.1f} us, taps on the padding counted"))
     rows.append(("chosen", found["chosen"] or "none"))
-    for number, one in enumerate(found["candidates"], 1):
+    number = 0
+    for one in found["candidates"]:
+        number += one["tried"]
         time = "" if one["predicted_us"] is None else f"{one['predicted_us']:.1f} us, {one['limit']}: "
-        rows.append((f"{number}.", f"{time}{one['kernel']}({one['config']})"))
+        # in this order where a device refuses one
+        rows.append((f"{number}." if one["tried"] else "-", f"{time}{one['kernel']}({one['config']})"))
     rows += [(reject["kernel"], f"no: {reject['reason']}") for reject in found["rejects"]]
     return [output.facts(rows)]

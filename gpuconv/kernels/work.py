@@ -25,6 +25,10 @@ class Work:
         How often a block waits for memory with nothing else to do.
     wide : bool
         Whether it multiplies float64.
+    tensor : bool
+        Whether tensor cores multiply 16-bit numbers.
+    stages : int
+        Turns of a block's main loop.
     """
 
     blocks: int
@@ -38,3 +42,5 @@ class Work:
     written_bytes: float
     waits: float
     wide: bool = False
+    tensor: bool = False
+    stages: int = 1

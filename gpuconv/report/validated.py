@@ -188,7 +188,8 @@ def _choices(
     p: ConvProblem, device: Device, wanted: Sequence[str], every_config: bool
 ) -> tuple[list[tuple[Kernel[Any], Config]], tuple[Reject, ...]]:
     """Kernels that take a problem, each with its configs, the default first."""
-    ranked, rejects = dispatch.explain(p, device)
+    tried, weighed, rejects = dispatch.explain(p, device)
+    ranked = [*tried, *weighed]
     names = {one.kernel.name for one in ranked if not wanted or one.kernel.name in wanted}
     choices: dict[tuple[str, Config], Kernel[Any]] = {}
     for kernel in registry.kernels():

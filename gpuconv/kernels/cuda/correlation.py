@@ -15,7 +15,7 @@ filters       K of a group            C of a group             K of a group
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import gcd, prod
+from math import gcd, prod, sqrt
 
 from gpuconv.kernels.cuda import params
 from gpuconv.layout import TO_COMMON
@@ -148,6 +148,15 @@ def correlation(p: ConvProblem) -> Correlation:
     by_image = Strides(yc, Kg * yc, yn, yh, yw)
     w = Strides(wi, Kg * wo, wo, wr, ws)
     return Correlation(Cg, p.groups, p.N, Kg, rows, columns, by_channel, by_image, w, elements)
+
+
+def most_roundings(p: ConvProblem, depth: int) -> float:
+    """Roundings of a sum of `depth` products that the bound of `gpuconv.validate.tolerance` leaves room for.
+
+    Bias and residual cost one each, and the result's own rounding, which is the accumulator's in float32 and
+    float64, is allowed beside.
+    """
+    return 9 + 4 * sqrt(depth) - p.bias - p.residual
 
 
 def _element_strides(shape: tuple[int, ...], order: str) -> tuple[int, int, int, int]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isqrt, prod, sqrt
+from math import isqrt, prod
 
 from gpuconv.backend.device import Device
 from gpuconv.config import Config
-from gpuconv.kernels.cuda.correlation import Correlation, Strides
+from gpuconv.kernels.cuda.correlation import Correlation, Strides, most_roundings
 from gpuconv.problem import ITEMSIZE, ConvProblem
 
 #: Products that a plain running sum may have: n of them err by n units at most, and so stay below the bound.
@@ -295,7 +295,7 @@ def illegal(tiles: Tiles, device: Device) -> str | None:
         return "a sum must have fewer than 2**31 stages"
     if cfg.splits > max(1, tiles.stage_count):
         return f"splits must be at most the {tiles.stage_count} stages of the sum, got {cfg.splits}"
-    allowed = 8 + 4 * sqrt(tiles.form.depth)
+    allowed = most_roundings(p, tiles.form.depth)
     if tiles.roundings > allowed:
         return f"sums must err by at most {allowed:.0f} roundings, this config makes {tiles.roundings}"
     if cfg.splits > 1 and tiles.form.out_elements >= 2**31:

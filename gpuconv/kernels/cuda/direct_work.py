@@ -15,6 +15,8 @@ _COPY: Final = 34
 _CHANNEL: Final = 12
 _START: Final = 150  # until the main loop begins, and one result's way out after it
 _SECTOR: Final = 32
+#: Registers that the check of a config allows for, and compilers do not need.
+_SPARE: Final = 40
 
 
 def work(tiles: Tiles) -> Work:
@@ -36,7 +38,7 @@ def work(tiles: Tiles) -> Work:
     return Work(
         blocks=prod(tiles.blocks) * cfg.splits,
         threads=cfg.threads,
-        registers=min(255, tiles.registers),
+        registers=max(32, min(255, tiles.registers) - _SPARE),
         smem_bytes=tiles.smem_bytes,
         multiplies=results * tiles.depth,
         instructions=channels * per_channel
@@ -49,6 +51,7 @@ def work(tiles: Tiles) -> Work:
         written_bytes=written * form.out_elements / max(1, _covered(tiles)),
         waits=stages if cfg.stages == 1 else 1 + stages / 8,
         wide=tiles.p.dtype == "f64",
+        stages=stages,
     )
 
 

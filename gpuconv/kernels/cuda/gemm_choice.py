@@ -65,20 +65,23 @@ def _menu(p: ConvProblem) -> dict[GemmConfig, float]:
 
 def _fitted(p: ConvProblem, form: Correlation, tile: GemmConfig, device: Device) -> GemmConfig:
     """A tile with the depth of a stage and the splits that suit a problem and a device; it may be illegal."""
-    deep = form.depth >= _SHALLOW and device.smem_block >= 96 * 1024
-    for block_k in (tile.block_k, 16) if deep else (16,):
+    legal: list[GemmConfig] = []
+    for block_k in (tile.block_k, 16, 64) if form.depth >= _SHALLOW else (16,):
         cfg = replace(tile, block_k=block_k)
-        for splits in _splits(GemmTiles(p, form, cfg), device):
+        wanted, least_of_all = _splits(GemmTiles(p, form, cfg), device)
+        for splits in dict.fromkeys((wanted, least_of_all)):
             cfg = replace(cfg, splits=splits)
             if illegal(GemmTiles(p, form, cfg), device) is None:
-                return cfg
-    return cfg
+                if least_of_all == 1:  # no more splits than the grid asks for
+                    return cfg
+                legal.append(cfg)
+    return legal[0] if legal else cfg
 
 
-def _splits(tiles: GemmTiles, device: Device) -> tuple[int, ...]:
+def _splits(tiles: GemmTiles, device: Device) -> tuple[int, int]:
     """Parts of the sum that fill the device where results alone do not; and as few as rounding allows."""
     if tiles.form.out_elements >= 2**31:
-        return (1,)
+        return 1, 1
     stages = max(1, tiles.stage_count)
     spread = min(device.sms // max(1, prod(tiles.blocks)), stages // 8, 64)
     needed = _needed(tiles)

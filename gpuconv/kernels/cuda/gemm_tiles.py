@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod, sqrt
+from math import prod
 
 from gpuconv.backend.device import Device
 from gpuconv.config import Config
-from gpuconv.kernels.cuda.correlation import Correlation
+from gpuconv.kernels.cuda.correlation import Correlation, most_roundings
 from gpuconv.problem import ITEMSIZE, ConvProblem
 
 _REGISTERS = 36  # for everything but sums, fragments and what is in flight
@@ -185,8 +185,8 @@ class GemmTiles:
 
     @property
     def most_roundings(self) -> float:
-        """How many the bound of `gpuconv.validate.tolerance` leaves room for."""
-        return 8 + 4 * sqrt(self.form.depth)
+        """See `most_roundings`."""
+        return most_roundings(self.p, self.form.depth)
 
     @property
     def maps(self) -> tuple[OperandMap, OperandMap]:

@@ -25,7 +25,10 @@ def work(tiles: GemmTiles) -> Work:
     loads, stores = map(sum, zip(*(_copies(each, quad) for each in tiles.maps), strict=True))
     warps = cfg.threads // 32
     cells = cfg.block_k * (cfg.block_m + cfg.block_n)
-    fragments = warps * cfg.block_k * (cfg.warp_m + cfg.warp_n) * size / 128
+    # a quarter of a warp at a time reads 16 bytes a lane, whether or not lanes read the same
+    wide = [min(each, quad) * size / 4 for each in (cfg.thread_m, cfg.thread_n)]
+    counts = [each / min(each, quad) for each in (cfg.thread_m, cfg.thread_n)]
+    fragments = warps * cfg.block_k * sum(a * b for a, b in zip(wide, counts, strict=True))
     return Work(
         blocks=prod(tiles.blocks) * cfg.splits,
         threads=cfg.threads,
@@ -38,6 +41,7 @@ def work(tiles: GemmTiles) -> Work:
         written_bytes=cfg.block_m * cfg.block_n * (size if cfg.splits > 1 else ITEMSIZE[tiles.p.dtype]),
         waits=2,
         wide=tiles.p.dtype == "f64",
+        stages=stages,
     )
 
 
