@@ -13,9 +13,9 @@ from gpuconv.kernels.cuda.params import BorderSumParams
 from gpuconv.problem import ConvProblem
 from gpuconv.validate import reference, tolerance
 from tests import bodies, cases
+from tests.emulator.far import Lazily
 from tests.emulator.launcher import SCHEDULES, emulated_device
 from tests.emulator.machine import EmulatedMachine
-from tests.emulator.test_direct import Lazily
 from tests.problems import operands
 
 KERNEL = CudaDirect()

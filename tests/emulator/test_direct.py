@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-from dataclasses import replace
-
-import numpy as np
 import pytest
 
 from gpuconv.kernels.cuda.direct import CudaDirect
@@ -13,7 +9,7 @@ from gpuconv.kernels.cuda.params import DirectParams
 from gpuconv.problem import ConvProblem
 from tests import bodies
 from tests.cases import Case, check, run
-from tests.emulator import sanitize
+from tests.emulator import far, sanitize
 from tests.emulator.launcher import SCHEDULES, emulated_device
 from tests.emulator.machine import EmulatedMachine
 from tests.problems import operands
@@ -72,96 +68,21 @@ def test_epilogue(machine):
     bodies.check_epilogue(KERNEL, machine)
 
 
-class Lazily:
-    """On the device without a copy: pages that nobody touches take no memory."""
-
-    def __init__(self, array):
-        self.array = array
-        self.__cuda_array_interface__ = {**array.__array_interface__, "version": 3}
-
-
-#: Rows 0 and 45,000 of 50,000: their elements lie 2.25·10⁹ apart, past what 31 bits hold.
-FAR = 45_000
-
-
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-def test_inputs_of_more_than_two_to_the_31_elements(machine, layout):
-    """Only the few pages that two rows of windows lie on are ever touched."""
-    p = ConvProblem.parse(f"fprop_n1c1h50000w50000k1r2s2u{FAR}_{layout}_f16")
-    x = np.zeros((50_000, 50_000), np.float16)
-    rng = np.random.default_rng(0)
-    w = rng.integers(-3, 4, (2, 2)).astype(np.float16)
-    expected = np.zeros((2, 2))
-    for i, j in np.ndindex(2, 2):
-        window = x[i * FAR : i * FAR + 2, j * FAR : j * FAR + 2]
-        window[...] = rng.integers(-3, 4, (2, 2))
-        expected[i, j] = (window.astype(float) * w).sum()
-    case = Case(p, KERNEL, KERNEL.default_config(p, machine.device))
-    with machine.at_work():
-        plan = KERNEL.bind(p, case.config, machine.device)
-        out = machine.poisoned(p.y_shape, np.dtype(np.float16), 0)
-        plan(machine.emulator.adopt(Lazily(x.reshape(p.x_shape))), machine.put(w.reshape(p.w_shape), 0), out)
-    np.testing.assert_array_equal(out.get().reshape(2, 2), expected)
-    # and its gradient to the weights, from the same image
-    p = replace(p, op="wgrad")
-    dy = rng.integers(-3, 4, (2, 2)).astype(np.float16)
-    expected = np.zeros((2, 2))
-    for i, j in np.ndindex(2, 2):
-        expected += dy[i, j].astype(float) * x[i * FAR : i * FAR + 2, j * FAR : j * FAR + 2]
-    with machine.at_work():
-        plan = KERNEL.bind(p, KERNEL.default_config(p, machine.device), machine.device)
-        out = machine.poisoned(p.w_shape, np.dtype(np.float16), 0)
-        plan(machine.emulator.adopt(Lazily(x.reshape(p.x_shape))), machine.put(dy.reshape(p.y_shape), 0), out)
-    np.testing.assert_array_equal(out.get().reshape(2, 2), expected)
+@pytest.mark.parametrize("op", ["fprop", "wgrad"])
+def test_inputs_of_more_than_two_to_the_31_elements(machine, layout, op):
+    far.check_large_input(KERNEL, machine, op, layout)
 
 
-@pytest.mark.parametrize("tensor", ["in", "taps", "out"])
-@pytest.mark.parametrize("axis", ["image", "group", "channel", "row", "column"])
+@pytest.mark.parametrize("tensor", far.TENSORS)
+@pytest.mark.parametrize("axis", far.AXES)
 def test_offsets_have_64_bits_along_every_axis(machine, tensor, axis):
-    """One stride of one tensor is made so large that 31 bits lose its second cell; all others stay."""
-    p = ConvProblem.parse("fprop_n2c4h3w3k4r2s2g2_nchw_f16")
-    given = operands(p, 0, integers=True)
-    case = Case(p, KERNEL, KERNEL.default_config(p, machine.device))
-    expected = run(case, machine, given)
-    far = 2**31 + 8
-    shapes = {"in": (2, 2, 2, 3, 3), "taps": (2, 2, 2, 2, 2), "out": (2, 2, 2, 2, 2)}
-    axes = ("image", "group", "channel", "row", "column")
-    wide = np.zeros(far * 3, np.float16)
-    at = axes.index(axis)
-    steps = [0] * 5
-    step = 1
-    for i in reversed(range(5)):
-        if i != at:
-            steps[i] = step
-            step *= shapes[tensor][i]
-    steps[at] = far
-    view = np.ndarray(shapes[tensor], np.float16, wide, strides=[2 * each for each in steps])
-    values = {
-        "in": given["a"].reshape(2, 2, 2, 3, 3),
-        "taps": given["b"].reshape(2, 2, 2, 2, 2).transpose(1, 0, 2, 3, 4),
-        "out": np.full(shapes["out"], np.nan),
-    }
-    view[...] = values[tensor]
-    (spec,) = KERNEL.launches(p, replace(case.config, splits=1), machine.device)
-    params = DirectParams.from_buffer_copy(spec.params)
-    setattr(params, f"{tensor}_strides", type(params.in_strides)(*steps))
-    # what the problem's own strides allow is not true of these
-    defines = dict(spec.binary.defines) | {
-        "IN_VECTOR": "1",
-        "LEAD": "0",
-        "TAPS_VECTOR": "1",
-        "OUT_UNIT": "kRow",
-    }
-    spec = replace(spec, params=params.pack(), binary=replace(spec.binary, defines=tuple(defines.items())))
-    arrays = {"in": machine.put(given["a"], 0), "taps": machine.put(given["b"], 0)}
-    arrays["out"] = machine.poisoned(p.y_shape, np.dtype(np.float16), 0)
-    arrays[tensor] = machine.emulator.adopt(Lazily(wide))
-    (launch,) = machine.emulator.load((spec,), machine.device)
-    a, b, out = (arrays[name].pointer for name in ("in", "taps", "out"))
-    launch(spec.pack({"a": a, "b": b, "out": out, "bias": 0, "residual": 0}))
-    result = view if tensor == "out" else arrays["out"].get().reshape(shapes["out"])
-    np.testing.assert_array_equal(result, expected.reshape(shapes["out"]))
-    assert ctypes.sizeof(params) == len(spec.params)
+    plain = {"IN_VECTOR": "1", "LEAD": "0", "TAPS_VECTOR": "1", "OUT_UNIT": "kRow"}
+    far.check_offsets(KERNEL, machine, DirectParams, tensor, axis, plain)
+
+
+def test_split_offsets_have_64_bits(machine):
+    far.check_split_offsets(KERNEL, machine, DirectParams, block_c=2)
 
 
 #: Default configs of the shapes this kernel is chosen for, and the most that their memory traffic may be:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import ml_dtypes
 import numpy as np
 import pytest
@@ -11,12 +9,9 @@ import pytest
 from gpuconv.backend.launch import Binary, KernelSpec
 from gpuconv.backend.source import cuda_source_folder
 from gpuconv.kernels.cuda.direct import CudaDirect
-from gpuconv.kernels.cuda.params import DirectParams
 from tests import bodies, cases
 from tests.emulator.launcher import SCHEDULES, Emulator
 from tests.emulator.machine import EmulatedMachine
-from tests.emulator.test_direct import Lazily
-from tests.problems import operands
 
 KERNEL = CudaDirect()
 TOGETHER = (
@@ -90,23 +85,3 @@ def test_bfloat_rounding_of_every_exponent_sign_and_nan(has_compiler, tmp_path):
         nan = np.isnan(values)
         np.testing.assert_array_equal(got[~nan], values[~nan].astype(ml_dtypes.bfloat16).view(np.uint16))
         assert (got[nan] == 0x7FFF).all()
-
-
-def test_split_offsets_have_64_bits(machines):
-    machine = machines[0]
-    case = bodies.default_case("fprop_n1c4h4w4k2r3s3_nchw_f32", KERNEL, machine, block_c=2, splits=2)
-    given = operands(case.problem, 0, integers=True)
-    expected = cases.run(case, machine, given)
-    far = 2**31 + 8
-    spec, _ = KERNEL.launches(case.problem, case.config, machine.device)
-    params = DirectParams.from_buffer_copy(spec.params)
-    params.split_elements = far
-    spec = replace(spec, params=params.pack())
-    wide = np.zeros(far + expected.size, np.float32)
-    a, b = machine.put(given["a"], 0), machine.put(given["b"], 0)
-    workspace = machine.emulator.adopt(Lazily(wide))
-    (launch,) = machine.emulator.load((spec,), machine.device)
-    addresses = {"a": a, "b": b, "workspace": workspace}
-    launch(spec.pack({name: one.pointer for name, one in addresses.items()} | {"bias": 0, "residual": 0}))
-    total = (wide[: expected.size] + wide[far:]).reshape(expected.shape)
-    np.testing.assert_array_equal(total, expected)
