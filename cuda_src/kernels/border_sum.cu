@@ -39,7 +39,7 @@ struct LongSum {
 }  // namespace
 }  // namespace gpuconv
 
-extern "C" __global__ void __launch_bounds__(BLOCK_THREADS)
+extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, 1)
     border_sum(const __grid_constant__ gpuconv::BorderSumParams params) {
   using namespace gpuconv;
   unsigned tile, h, inner, channel;

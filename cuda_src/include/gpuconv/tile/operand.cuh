@@ -9,8 +9,8 @@
 
 namespace gpuconv {
 
-constexpr int least(int a, int b) { return a < b ? a : b; }
-constexpr int most(int a, int b) { return a > b ? a : b; }
+__host__ __device__ constexpr int least(int a, int b) { return a < b ? a : b; }
+__host__ __device__ constexpr int most(int a, int b) { return a > b ? a : b; }
 
 // Who loads what. Vectors of neighbours in memory lie along the depth or along the outer axis. Of a warp, so many
 // lanes lie along the depth that each pixel's neighbours there fill a sector of 32 bytes; the rest of the lanes and
