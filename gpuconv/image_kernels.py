@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gpuconv.arguments import show
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 
 _SOBEL_X: Final = ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1))
 _SOBEL_Y: Final = ((-1, -2, -1), (0, 0, 0), (1, 2, 1))
@@ -73,15 +74,20 @@ def image_kernel(name: str) -> Float32:
     >>> np.hypot(x, y)
     array([[4., 4.]], dtype=float32)
     """
+    return taps(name).astype(np.float32)
+
+
+def taps(name: str) -> Float64:
+    """The kernel before it is rounded to float32."""
     if not isinstance(name, str):
         raise TypeError(f"name must be a string, one of {', '.join(NAMES)}, got {show(name)}")
     if name in _TAPS:
-        return np.array(_TAPS[name], np.float32)
+        return np.array(_TAPS[name], np.float64)
     kind, _, sigma = name.partition(":")
     if kind != "gaussian":
         raise ValueError(f"name must be one of {', '.join(NAMES)}, got {show(name)}")
     try:
-        return gaussian(float(sigma))
+        return _bell(float(sigma), 4)
     except ValueError:
         raise ValueError(
             f"name must be gaussian:SIGMA with 0 < SIGMA <= {_LARGEST_SIGMA} pixels, as in gaussian:1.5, "
@@ -97,10 +103,13 @@ def gaussian(sigma: float, truncate: float = 4) -> Float32:
     ValueError
         If sigma is not a number of pixels in its range.
     """
+    return _bell(sigma, truncate).astype(np.float32)
+
+
+def _bell(sigma: float, truncate: float) -> Float64:
     if not (isfinite(sigma) and 0 < sigma <= _LARGEST_SIGMA):
         raise ValueError(f"sigma must be 0 < sigma <= {_LARGEST_SIGMA}, got {show(sigma)}")
     reach = int(truncate * sigma + 0.5)
     along = np.exp(-((np.arange(-reach, reach + 1) / sigma) ** 2) / 2)
     along /= along.sum()
-    taps: Float32 = np.outer(along, along).astype(np.float32)
-    return taps
+    return np.outer(along, along)

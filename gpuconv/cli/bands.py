@@ -15,19 +15,20 @@ from gpuconv.options import Options
 from gpuconv.problem import ConvProblem
 
 Values = NDArray[Any]
+Rows = NDArray[np.intp]
 
 #: Values of a picture that are filtered at once.
 _AT_ONCE: Final = 2**21
 #: Taps whose sum is this share of their size, or less, cancel but for rounding.
 _ROUNDING: Final = 1e-5
-#: What `numpy.pad` calls each mode of padding; rows of zeros have an index of their own.
-_PAD: Final[dict[str, dict[str, Any]]] = {
-    "zeros": {"mode": "constant", "constant_values": -1},
-    "reflect": {"mode": "reflect"},
-    "replicate": {"mode": "edge"},
-    "circular": {"mode": "wrap"},
+#: Which of so many rows lies at an index, in the picture or beyond its border; -1 is a row of zeros.
+_ROW: Final[dict[str, Callable[[Rows, int], Rows]]] = {
+    "zeros": lambda index, size: np.where((index >= 0) & (index < size), index, -1),
+    "reflect": lambda index, size: size - 1 - abs(size - 1 - abs(index)),
+    "replicate": lambda index, size: index.clip(0, size - 1),
+    "circular": lambda index, size: index % size,
 }
-BORDERS: Final = tuple(_PAD)
+BORDERS: Final = tuple(_ROW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Filter:
 
     Attributes
     ----------
-    taps : array (K, R, S)
+    taps : float64 array (K, R, S)
         One kernel, or two whose results are a gradient.
     stride, padding
         As for `gpuconv.conv2d`.
@@ -44,7 +45,7 @@ class Filter:
         `conv2d`'s padding_mode.
     """
 
-    taps: Values
+    taps: NDArray[np.float64]
     stride: Any
     padding: Any
     border: str
@@ -52,8 +53,7 @@ class Filter:
     @property
     def signed(self) -> bool:
         """Whether the results are differences: around zero, and negative as often as not."""
-        taps = self.taps.astype(np.float64)
-        return bool(abs(taps.sum()) <= _ROUNDING * np.abs(taps).sum())
+        return bool(abs(self.taps.sum()) <= _ROUNDING * np.abs(self.taps).sum())
 
     def problem(self, photo: Photo) -> ConvProblem:
         """What is to be computed, each channel an image of its own.
@@ -80,12 +80,13 @@ class Filter:
 
     def _bands(self, photo: Photo, p: ConvProblem) -> Iterator[tuple[int, int, Values]]:
         """First output row of a band, the one after its last, and the padded rows of the picture for it."""
-        rows = np.pad(np.arange(p.H), p.padding[0], **_PAD[self.border])
+        above, step = p.padding[0][0], p.stride[0]
         # neighbouring bands share R rows less the stride: high ones are worth it for high kernels
-        height = max(1, 2 * p.R // p.stride[0], _AT_ONCE // (p.N * max(p.W, p.Q) * p.stride[0]))
+        height = max(1, 2 * p.R // step, _AT_ONCE // (p.N * max(p.W, p.Q) * step))
         for first in range(0, p.P, height):
             last = min(first + height, p.P)
-            needed = rows[first * p.stride[0] : (last - 1) * p.stride[0] + p.R]
+            reach = np.arange(first * step, (last - 1) * step + p.R) - above
+            needed = _ROW[self.border](reach, p.H)
             band = np.moveaxis(photo.values[needed], 2, 0)[:, None]
             band = band.astype(np.float64 if p.dtype == "f64" else np.float32, order="C")
             band[:, :, needed < 0] = 0
@@ -110,7 +111,7 @@ def _shown(y: Values, dtype: Any) -> Values:
     return np.moveaxis(y, 0, 2)
 
 
-def _middles(p: ConvProblem) -> list[NDArray[np.intp]]:
+def _middles(p: ConvProblem) -> list[Rows]:
     """Rows and columns of the picture under the kernel's middle, for each pixel of the result."""
     axes = zip((p.P, p.Q), (p.H, p.W), (p.R, p.S), p.stride, p.padding, strict=True)
     return [

@@ -196,20 +196,22 @@ def show(*parts: RenderableType) -> None:
 def put(files: Mapping[Path, Callable[[], Any]]) -> None:
     """Write files, each whole or not at all: none takes its place before all are written.
 
-    Each comes with the function that gives its bytes. Folders that are not there are made.
+    Each comes with the function that gives its bytes. Folders that are not there are made; links stay, and
+    what they lead to is written.
     """
     staged: list[tuple[Path, Path]] = []
     path = Path()
     try:
         for path, content in files.items():
             encoded = content()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.parent / f".gpuconv-{secrets.token_hex(8)}"
+            folder = Path(os.path.realpath(path)).parent
+            folder.mkdir(parents=True, exist_ok=True)
+            part = folder / f".gpuconv-{secrets.token_hex(8)}"
             staged.append((part, path))
             with part.open("xb") as file:
                 file.write(encoded)
         for part, path in staged:
-            os.replace(part, path)
+            os.replace(part, os.path.realpath(path))
     except OSError as error:
         raise Failure(f"cannot write {path}: {error.strerror or one_line(error)}") from None
     finally:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gpuconv.cli import output
+from gpuconv.cli import formats, libraries, output
 from gpuconv.cli.output import Failure, one_line
 
 Picture = NDArray[np.uint8]
@@ -26,31 +26,18 @@ _Read = TypeVar("_Read")
 _PANEL: Final = 450
 _GAP: Final = 8
 
-#: Formats that are written, and what each can hold, in Pillow's names of modes.
-_HOLDS: Final = {
-    "PNG": ("L", "LA", "RGB", "RGBA", "I;16"),
-    "TIFF": ("L", "LA", "RGB", "RGBA", "CMYK", "I;16", "I", "F"),
-    "JPEG": ("L", "RGB", "CMYK"),
-    "WEBP": ("RGB", "RGBA"),
-    "GIF": ("L", "RGB", "RGBA"),
-    "BMP": ("L", "RGB"),
-    "PPM": ("L", "RGB", "I;16"),
-    "TGA": ("L", "LA", "RGB", "RGBA"),
-    "JPEG2000": ("L", "LA", "RGB", "RGBA", "I;16"),
-    "AVIF": ("RGB", "RGBA"),
-}
-#: What a picture becomes where its own mode cannot be held, the least loss first.
-_INSTEAD: Final = {
-    "L": ("RGB",),
-    "LA": ("RGBA", "L", "RGB"),
-    "RGBA": ("RGB",),
-    "CMYK": ("RGB",),
-    "I;16": ("L", "RGB"),
-}
-_IN_WORDS: Final = {"I": "32-bit integers", "F": "floating-point numbers"}
-_QUALITY: Final = {"JPEG": 95, "WEBP": 95, "AVIF": 95}
 #: Decoders named so make 8 bits of 16; "BGR;16" is 16 bits for three channels.
-_NARROWED: Final = re.compile(r"(?<!BGR);16")
+_NARROWED: Final = re.compile(r"(?<!BGR);16|SGI16")
+#: Where a file itself says how many bits it has: JPEG 2000's SIZ marker, AVIF's av1C box.
+_DEPTH: Final = {
+    "JPEG2000": re.compile(rb"\xff\x4f\xff\x51.{38}(.)", re.DOTALL),
+    "AVIF": re.compile(rb"av1C..(.)", re.DOTALL),
+}
+#: So much of a file is searched for that.
+_HEAD: Final = 2**16
+_DTYPES: Final = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
+#: EXIF's orientations of a picture that lies on its side.
+_LYING: Final = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +54,7 @@ class Photo:
     profile : bytes or None
         The ICC profile of `colours`.
     unread : tuple of str
-        What of the file is not in here.
+        What of the file is not in here; an outline knows.
     """
 
     values: NDArray[Any]
@@ -95,12 +82,9 @@ def read(path: Path) -> Photo:
     return _from_file(path, _photo)
 
 
-def pixels(path: Path) -> int:
-    """Size that the file claims; 0 if it cannot be read."""
-    try:
-        return _from_file(path, lambda picture: picture.width * picture.height)
-    except Failure:
-        return 0
+def outline(path: Path) -> Photo:
+    """The picture that a file's header promises; its pixels are all 0 and take no memory."""
+    return _from_file(path, _outline)
 
 
 def _from_file(path: Path, convert: Callable[[Image.Image], _Read]) -> _Read:
@@ -114,17 +98,21 @@ def _from_file(path: Path, convert: Callable[[Image.Image], _Read]) -> _Read:
 
 
 def _decode(file: BinaryIO, name: str, convert: Callable[[Image.Image], _Read]) -> _Read:
+    lines: list[str] = []
     try:
-        with warnings.catch_warnings():
+        with libraries.heard(lines), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # Pillow only warns of a file a little too large to be meant well
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as picture:
-                return convert(picture)
+                found = convert(picture)
     except UnidentifiedImageError:
         raise Failure(f"cannot read {name}: not a picture of a format Pillow knows") from None
     except Exception as error:  # a decoder passes on whatever a damaged file made it stumble over
-        raise Failure(f"cannot read {name}: {one_line(error)}") from None
+        raise Failure(f"cannot read {name}: {lines[0] if lines else one_line(error)}") from None
+    if lines:  # a decoder that only complains has left pixels out
+        raise Failure(f"cannot read {name}: damaged: {lines[0]}")
+    return found
 
 
 def _rgb(picture: Image.Image) -> Picture:
@@ -136,78 +124,108 @@ def _rgb(picture: Image.Image) -> Picture:
 
 
 def _photo(picture: Image.Image) -> Photo:
-    unread = _unread(picture)
-    is_16_bit = picture.format in ("PNG", "PPM") or picture.mode.startswith("I;16")
+    colours, has_alpha = _kind(picture)
     profile = picture.info.get("icc_profile")
     ImageOps.exif_transpose(picture, in_place=True)
-    if picture.mode.startswith("I"):
-        values = np.asarray(picture)[..., None]
-        if is_16_bit:
-            return Photo(values.astype(np.uint16), "I;16", profile=profile, unread=unread)
-        return Photo(values.astype(np.int32), "I", profile=profile, unread=unread)
-    if picture.mode in ("F", "CMYK"):
-        values = np.atleast_3d(np.asarray(picture))
-        return Photo(values, picture.mode, profile=profile, unread=unread)
-    colours = "L" if picture.mode in ("1", "L", "LA", "La") else "RGB"
-    mode = colours + "A" * picture.has_transparency_data
+    if colours in _DTYPES:
+        return Photo(np.asarray(picture)[..., None].astype(_DTYPES[colours]), colours, profile=profile)
+    mode = colours + "A" * has_alpha
     values = np.atleast_3d(np.asarray(picture if picture.mode == mode else picture.convert(mode)))
     channels = len(colours)
-    alpha = values[..., channels] if mode != colours else None
-    return Photo(values[..., :channels], colours, alpha, profile, unread)
+    return Photo(values[..., :channels], colours, values[..., channels] if has_alpha else None, profile)
+
+
+def _outline(picture: Image.Image) -> Photo:
+    colours, has_alpha = _kind(picture)
+    # a format's own getexif may load the pixels
+    lies = Image.Image.getexif(picture).get(0x0112) in _LYING
+    size = picture.size if lies else picture.size[::-1]
+    channels = 1 if colours in _DTYPES else len(colours)
+    values = np.broadcast_to(np.zeros((), _DTYPES.get(colours, np.uint8)), (*size, channels))
+    alpha = np.broadcast_to(np.uint8(0), size) if has_alpha else None
+    return Photo(values, colours, alpha, picture.info.get("icc_profile"), _unread(picture))
+
+
+def _kind(picture: Image.Image) -> tuple[str, bool]:
+    """Colours, and whether there is alpha; to be asked before the pixels are loaded."""
+    if picture.mode.startswith("I"):
+        is_16_bit = picture.format in ("PNG", "PPM") or picture.mode.startswith("I;16")
+        return ("I;16" if is_16_bit else "I"), False
+    if picture.mode in ("F", "CMYK"):
+        return picture.mode, False
+    colours = "L" if picture.mode in ("1", "L", "LA", "La") else "RGB"
+    return colours, picture.has_transparency_data and not _has_wide_key(picture)
 
 
 def _unread(picture: Image.Image) -> tuple[str, ...]:
-    """What Pillow, or a filter of one picture, leaves behind; to be asked before the pixels are loaded."""
+    """What Pillow, or a filter of one picture, leaves behind; the picture cannot be read after this."""
     found = []
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1:
+    if _has_wide_key(picture):
+        found.append("no transparency, which is one colour of 16 bits")
+    bits = _bits(picture)
+    if bits > 8 and not picture.mode.startswith(("I", "F")):
+        found.append(f"8 of its {bits} bits, all that Pillow reads of colour or alpha")
+    frames: Any = 1
+    try:
+        frames = getattr(picture, "n_frames", 1)
+    except Exception:  # the first may be whole though the others are damaged
+        frames = "several"
+    if frames != 1:
         found.append(f"only the first of its {frames} pictures")
-    coders = " ".join(str(tile[3]) for tile in getattr(picture, "tile", ()))
-    if _NARROWED.search(coders) and not picture.mode.startswith("I"):
-        found.append("8 of its 16 bits, all that Pillow reads of colour or alpha")
     return tuple(found)
 
 
-def format_of(path: Path) -> str | None:
-    """The format that a file's suffix stands for, if it can be written."""
-    found = Image.registered_extensions().get(path.suffix.lower())
-    return found if found in _HOLDS and found in Image.SAVE else None
+def _has_wide_key(picture: Image.Image) -> bool:
+    """Whether a colour of 16 bits stands for transparency, which no pixel of 8 bits can be compared with."""
+    return "transparency" in picture.info and (picture.mode.startswith("I") or _is_narrowed(picture))
 
 
-def formats() -> str:
-    """All formats that can be written, for people."""
-    return ", ".join(_HOLDS)
+def _is_narrowed(picture: Image.Image) -> bool:
+    tiles = getattr(picture, "tile", ())
+    return _NARROWED.search(" ".join(f"{tile[0]} {tile[3]}" for tile in tiles)) is not None
 
 
-def mode_in(path: Path, photo: Photo) -> str:
-    """The mode in which a file with this suffix will hold a picture."""
-    found = format_of(path)
-    assert found is not None
-    for mode in (photo.mode, *_INSTEAD.get(photo.mode, ())):
-        if mode in _HOLDS[found]:
-            return mode
-    raise Failure(f"cannot write {path}: {found} holds no {_IN_WORDS[photo.mode]}, TIFF does")
+def _bits(picture: Image.Image) -> int:
+    """Bits of a channel in the file, as far as one can tell."""
+    tiles = getattr(picture, "tile", ())
+    if picture.format == "PPM" and tiles and tiles[0][0].startswith("ppm"):
+        return int(tiles[0][3][-1]).bit_length()
+    if picture.format not in _DEPTH:
+        return 16 if _is_narrowed(picture) else 8
+    file: Any = getattr(picture, "fp")  # noqa: B009 - opened pictures have one, by Pillow's types not all
+    file.seek(0)
+    found = _DEPTH[picture.format].search(file.read(_HEAD))
+    if found is None:
+        return 8
+    byte = found[1][0]
+    if picture.format == "JPEG2000":
+        return (byte & 0x7F) + 1
+    return 8 + 2 * bool(byte & 0x40) + 2 * (byte & 0x60 == 0x60)
 
 
 def write(path: Path, photo: Photo) -> tuple[str, ...]:
     """Write a picture whole or not at all; says what of it the file cannot hold."""
-    mode, found = mode_in(path, photo), format_of(path)
+    found, mode = formats.format_of(path), formats.mode_in(path, photo.mode)
     assert found is not None
-    lost = []
-    if photo.alpha is not None and not mode.endswith("A"):
-        lost.append(f"no alpha, {found} has none")
-    if photo.colours == "I;16" and mode != "I;16":
-        lost.append(f"8 bits instead of 16, {found} has no more")
-    options: dict[str, Any] = {"quality": _QUALITY[found]} if found in _QUALITY else {}
-    if photo.profile and _base(mode) == _base(photo.mode):
-        options["icc_profile"] = photo.profile
-    output.put({path: lambda: _encoded(_image(photo, mode), found, **options)})
+    lost = [*formats.losses(path, photo.mode, photo.profile)]
+
+    def content() -> memoryview:
+        image = _image(photo, mode)
+        encoded = _encoded(image, found, **formats.options(path, photo.mode, photo.profile))
+        if found == "GIF" and not _holds(encoded, image):
+            lost.append("fewer colours or levels of alpha, GIF has 256 and 2")
+        return encoded
+
+    output.put({path: content})
     return tuple(lost)
 
 
-def _base(mode: str) -> str:
-    """The mode whose colour profiles also fit this one."""
-    return {"LA": "L", "I;16": "L", "I": "L", "F": "L", "RGBA": "RGB"}.get(mode, mode)
+def _holds(encoded: memoryview, image: Image.Image) -> bool:
+    """Whether a file shows these pixels."""
+    with Image.open(BytesIO(encoded)) as picture:
+        found, wanted = (np.array(each.convert("RGBA")) for each in (picture, image))
+    unseen = (found[..., 3] == 0) & (wanted[..., 3] == 0)
+    return bool((unseen | (found == wanted).all(2)).all())
 
 
 def _image(photo: Photo, mode: str) -> Image.Image:
@@ -223,14 +241,18 @@ def _image(photo: Photo, mode: str) -> Image.Image:
 
 def _encoded(image: Image.Image, name: str, **options: Any) -> memoryview:
     encoded: Any = BytesIO()
+    lines: list[str] = []
     if name == "PPM" and image.mode == "I;16":  # older Pillows write 16 bits there by this mode only
         image = image.convert("I")
     try:
-        image.save(encoded, name, **options)
-    except OSError:
-        raise
+        with libraries.heard(lines):
+            image.save(encoded, name, **options)
     except Exception as error:  # a picture too large for its format, for one, fails in as many ways
-        raise OSError(one_line(error)) from None
+        if isinstance(error, OSError) and not lines:
+            raise
+        raise OSError(lines[0] if lines else one_line(error)) from None
+    if lines:
+        raise OSError(lines[0])
     view: memoryview = encoded.getbuffer()
     return view
 
