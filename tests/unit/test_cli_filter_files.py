@@ -247,8 +247,8 @@ def test_pictures_no_file_holds(out, tmp_path):
     [
         ("nosuch", "must be one of sobel-x, sobel-y, sobel, laplacian, sharpen, emboss, gaussian:SIGMA"),
         ("", "must be one of"),
-        ("gaussian", "gaussian:SIGMA with 0 < SIGMA <= 256"),
-        ("gaussian:0", "gaussian:SIGMA with 0 < SIGMA <= 256"),
+        ("gaussian", "gaussian:SIGMA with 0 < SIGMA <= 112"),
+        ("gaussian:0", "gaussian:SIGMA with 0 < SIGMA <= 112"),
         ("gaussian:abc", "got 'gaussian:abc'; or give a FILE.npy"),
         ("gaussian:1e9", "got 'gaussian:1e9'"),
         ("nosuch.npy", "file 'nosuch.npy' does not exist"),
