@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from importlib import import_module
-from math import sqrt
-from pathlib import Path
-from typing import Any, Final
-from zipfile import BadZipFile
+from math import prod, sqrt
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuconv import arguments, arithmetic
+from gpuconv import arguments, arithmetic, layer_arguments, layer_state
 from gpuconv.api import conv2d, conv2d_bias_grad, conv2d_input_grad, conv2d_weight_grad
-from gpuconv.arguments import Padding, show
+from gpuconv.arguments import show
 from gpuconv.arithmetic import ReceptiveField
 from gpuconv.backend import arrays
-from gpuconv.layout import DEFAULT_WEIGHTS, FROM_COMMON, LAYOUTS, common_view
+from gpuconv.layer_state import SHORT
+from gpuconv.layout import DEFAULT_WEIGHTS, FROM_COMMON, LAYOUTS, common_view, ordered_shape
 from gpuconv.measure import numpy_dtype
-from gpuconv.problem import DTYPES, Shape
+from gpuconv.options import Options
+from gpuconv.problem import Shape
 
-_SHORT: Final = {name: short for short, name in DTYPES.items()}
+
+class _Called(NamedTuple):
+    """What `backward` needs of a call; the filters are a copy, since an optimiser changes them in place."""
+
+    x: Any
+    weight: Any
+    biased: bool
+    options: dict[str, Any]
 
 
 class Conv2D:
@@ -64,9 +70,10 @@ class Conv2D:
 
     Notes
     -----
-    Arguments, their order and the first parameters' distribution are those of ``torch.nn.Conv2d``. The layer
-    keeps x until its next call, for `backward`; change x in place between the two and the gradients are those
-    of what it has become.
+    Arguments, their order and the first parameters' distribution are those of ``torch.nn.Conv2d``. For
+    `backward` the layer keeps x itself and a copy of its filters until the next call: change the parameters
+    before it, and the gradients are still the call's; change x in place, and they are those of what it has
+    become.
 
     Examples
     --------
@@ -109,23 +116,28 @@ class Conv2D:
         self.out_channels = arguments.integer("out_channels", out_channels, 1)
         self.kernel_size = arguments.pair("kernel_size", kernel_size)
         self.stride = arguments.pair("stride", stride)
-        self.padding = _padding(padding)
+        self.padding = layer_arguments.padding(padding)
         self.dilation = arguments.pair("dilation", dilation)
         self.groups = arguments.integer("groups", groups, 1)
         self.padding_mode = arguments.choice("padding_mode", padding_mode, arguments.PADDING_MODES)
         self.data_format = arguments.choice("data_format", data_format, (name.upper() for name in LAYOUTS))
-        self.dtype = _dtype(dtype)
+        self.dtype = layer_arguments.dtype(dtype)
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % self.groups:
                 raise ValueError(f"groups must divide {name}, {channels}, got {self.groups}")
+        if prod(self._shape) * np.dtype(np.float64).itemsize >= 2**63:
+            raise ValueError(
+                "in_channels, out_channels and kernel_size must give filters that fit into 64-bit addresses, "
+                f"got {self._shape} (K, C/groups, R, S)"
+            )
         has_bias = arguments.flag("bias", bias)
         if not callable(getattr(xp, "asarray", None)):
             raise TypeError(f"xp must be the module numpy or cupy, or one like them, got {show(xp)}")
         self._xp = xp
-        self._x: Any = None
+        self._last: _Called | None = None
         self.grad_weight: Any = None
         self.grad_bias: Any = None
-        generator, reach = _generator(rng), 1 / sqrt(self._shape[1] * self._shape[2] * self._shape[3])
+        generator, reach = layer_arguments.generator(rng), 1 / sqrt(prod(self._shape[1:]))
         drawn = {"weight": generator.uniform(-reach, reach, self._shape)}
         if has_bias:
             drawn["bias"] = generator.uniform(-reach, reach, self.out_channels)
@@ -150,12 +162,16 @@ class Conv2D:
         """
         self._check_array("x", x)
         self._check_channels("x", getattr(x, "shape", None))
-        y = conv2d(x, self.weight, self.bias, **self._options)
-        self._x = x
+        options = self._options
+        try:
+            y = conv2d(x, self.weight, self.bias, **options)
+        except (TypeError, ValueError) as error:
+            raise self._in_own_words(error, getattr(x, "shape", None)) from None
+        self._last = _Called(x, layer_state.kept(self.weight), self.bias is not None, options)
         return y
 
     def backward(self, grad_out: Any) -> Any:
-        """Gradients of the last call, given the gradient to its result.
+        """Gradients of the last call that returned, given the gradient to its result.
 
         Parameters
         ----------
@@ -175,14 +191,15 @@ class Conv2D:
         TypeError, ValueError, UnsupportedProblem
             As for `conv2d_input_grad`.
         """
-        if self._x is None:
+        if self._last is None:
             raise RuntimeError("backward needs a call to go back through: first layer(x)")
+        x, weight, biased, options = self._last
         self._check_array("grad_out", grad_out)
-        grad_x = conv2d_input_grad(tuple(self._x.shape), self.weight, grad_out, **self._options)
-        grad_weight = conv2d_weight_grad(self._x, tuple(self.weight.shape), grad_out, **self._options)
-        if self.bias is not None:
-            self.grad_bias = conv2d_bias_grad(grad_out, data_format=self.data_format)
-        self.grad_weight = grad_weight
+        grad_x = conv2d_input_grad(tuple(x.shape), weight, grad_out, **options)
+        grad_weight = conv2d_weight_grad(x, tuple(weight.shape), grad_out, **options)
+        layout = options["data_format"]
+        grad_bias = conv2d_bias_grad(grad_out, data_format=layout) if biased else None
+        self.grad_weight, self.grad_bias = grad_weight, grad_bias
         return grad_x
 
     def parameters(self) -> list[Any]:
@@ -200,10 +217,9 @@ class Conv2D:
         return arithmetic.receptive_field([(self.kernel_size, self.stride, self.dilation)])
 
     def output_shape(self, input_shape: Any) -> Shape:
-        """Shape of the result for an x of this shape, without computing it."""
+        """Shape of the result for an x of this shape, without computing it; refused as the call is."""
         self._check_channels("input_shape", input_shape)
-        options = {name: value for name, value in self._options.items() if name != "padding_mode"}
-        return arithmetic.output_shape(input_shape, tuple(self.weight.shape), **options)
+        return self._output_shape("input_shape", input_shape)
 
     def state_dict(self, prefix: str = "") -> dict[str, Any]:
         """The parameters as NumPy arrays, named and ordered (K, C/groups, R, S) as PyTorch has them.
@@ -216,12 +232,20 @@ class Conv2D:
         Returns
         -------
         dict of array
-            Copies: ``{name: torch.from_numpy(value)}`` is what ``torch.nn.Conv2d`` loads.
+            Copies, of the layer's dtype. ``{name: torch.from_numpy(value)}`` is what ``torch.nn.Conv2d``
+            loads; PyTorch does not know NumPy's bfloat16, for which it is ``value.astype("float32")``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If prefix is no string, or what stands in weight or bias no parameter of this layer.
         """
-        state = {f"{prefix}weight": common_view(_on_host("weight", self.weight), self._order)}
+        self._check_parameters()
+        state = {"weight": common_view(layer_state.on_host("weight", self.weight), self._order)}
         if self.bias is not None:
-            state[f"{prefix}bias"] = _on_host("bias", self.bias)
-        return {name: value.copy(order="C") for name, value in state.items()}
+            state["bias"] = layer_state.on_host("bias", self.bias)
+        names = layer_state.prefixed(prefix, state)
+        return {names[name]: value.copy(order="C") for name, value in state.items()}
 
     def load_state_dict(self, state: Mapping[str, Any], prefix: str = "") -> None:
         """Take parameters from a state dict, of this layer or of ``torch.nn.Conv2d``.
@@ -229,8 +253,10 @@ class Conv2D:
         Parameters
         ----------
         state : mapping of str to array
-            As `state_dict` gives it: NumPy or CuPy arrays, or what ``numpy.asarray`` takes, of any floating
-            dtype; they are copied and rounded to the layer's. Names without the prefix are left alone.
+            As `state_dict` gives it: NumPy or CuPy arrays, torch tensors, or what ``numpy.asarray`` takes, of
+            any floating dtype; they are copied and rounded to the layer's.
+        prefix : str
+            Before each name; names without it are left alone.
 
         Raises
         ------
@@ -238,38 +264,25 @@ class Conv2D:
             If a name is missing or unknown, or an array is of another shape or no floating one; the layer is
             then as before.
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"state must map names to arrays, got {show(state)}")
-        found = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
         shapes = {"weight": self._shape} | ({} if self.bias is None else {"bias": (self.out_channels,)})
-        if found.keys() != shapes.keys():
-            wanted = " and ".join(f"{prefix}{name}" for name in shapes)
-            raise ValueError(f"state must hold {wanted}, got {show(sorted(f'{prefix}{n}' for n in found))}")
-        values = {name: _on_host(prefix + name, found[name]) for name in shapes}
-        for name, value in values.items():
-            if value.dtype.name not in _SHORT:
-                allowed = ", ".join(_SHORT)
-                raise TypeError(f"{prefix}{name} must have dtype {allowed}, got {value.dtype}")
-            if value.shape != shapes[name]:
-                raise ValueError(f"{prefix}{name} must have shape {shapes[name]}, got {value.shape}")
-        self._take(values)
+        self._take(layer_state.chosen(state, prefix, shapes))
 
     def save(self, path: Any) -> None:
         """Write the parameters to an ``.npz`` file, whole or not at all; bfloat16 as float32, which holds it.
 
-        The path is taken as it is, nothing is appended.
+        The path is taken as it is, nothing is appended; what a link leads to is written.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If path is none, or what stands in weight or bias no parameter of this layer.
+        OSError
+            If the file cannot be written; one that was there is then as before.
         """
         state = self.state_dict()
         if self.dtype == "bfloat16":
             state = {name: value.astype(np.float32) for name, value in state.items()}
-        target = Path(path)
-        part = target.with_name(f"{target.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as file:
-                np.savez(file, **state)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        layer_state.write(path, state)
 
     def load(self, path: Any) -> None:
         """Take the parameters from an ``.npz`` file that `save` wrote for a layer of these shapes.
@@ -277,14 +290,11 @@ class Conv2D:
         Raises
         ------
         TypeError, ValueError
-            If it is no such file, or does not fit; the layer is then as before.
+            If it is no such file, is damaged, or does not fit; the layer is then as before.
+        OSError
+            If it cannot be opened.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                state = dict(file)
-        except (AttributeError, EOFError, TypeError, ValueError, BadZipFile) as error:
-            raise ValueError(f"path must be an .npz file of parameters, got {show(path)}: {error}") from None
-        self.load_state_dict(state)
+        self.load_state_dict(layer_state.read(path))
 
     def __repr__(self) -> str:
         """As it would be written, without what is the default."""
@@ -292,15 +302,15 @@ class Conv2D:
             "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": True,
             "padding_mode": "zeros", "data_format": "NCHW", "dtype": "float32",
         }  # fmt: skip
-        given = {name: _short(getattr(self, name)) for name in usual if name != "bias"}
+        given = {name: layer_arguments.short(getattr(self, name)) for name in usual if name != "bias"}
         given["bias"] = self.bias is not None
         options = [f", {name}={given[name]!r}" for name in usual if given[name] != usual[name]]
-        size = _short(self.kernel_size)
+        size = layer_arguments.short(self.kernel_size)
         return f"Conv2D({self.in_channels}, {self.out_channels}, {size}{''.join(options)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: without x, and with the module by its name."""
-        return {**vars(self), "_x": None, "_xp": self._xp.__name__}
+        """For copies and pickles: without the last call, and with the module by its name."""
+        return {**vars(self), "_last": None, "_xp": self._xp.__name__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Import the module again."""
@@ -330,7 +340,26 @@ class Conv2D:
                 f"got shape {tuple(shape)}"
             )
 
+    def _output_shape(self, name: str, shape: Any) -> Shape:
+        weight = "weight", ordered_shape(self._shape, self._order)
+        return Options(**self._options).problem("fprop", (name, shape), weight, SHORT[self.dtype]).y_shape
+
+    def _in_own_words(self, error: Exception, shape: Any) -> Exception:
+        """What conv2d says of w is said of weight; the rest as it says it."""
+        try:
+            if isinstance(shape, tuple):
+                self._output_shape("x", shape)
+        except (TypeError, ValueError) as own:
+            return own
+        return error
+
+    def _check_parameters(self) -> None:
+        layer_state.check("weight", self.weight, ordered_shape(self._shape, self._order), self.dtype)
+        if self.bias is not None:
+            layer_state.check("bias", self.bias, (self.out_channels,), self.dtype)
+
     def _check_array(self, name: str, array: Any) -> None:
+        self._check_parameters()
         arrays.check_array(name, array)
         on_host = isinstance(self.weight, np.ndarray)
         if isinstance(array, np.ndarray) != on_host:
@@ -338,62 +367,21 @@ class Conv2D:
             raise TypeError(
                 f"{name} must be on {ours} like the layer, it is on {its}; nothing is copied unasked"
             )
+        if not on_host and hasattr(array, "device") and hasattr(self.weight, "device"):
+            home, here = arrays.index_of(self.weight), arrays.index_of(array)
+            if here != home:
+                raise TypeError(f"{name} must be on cuda:{home} like the layer, it is on cuda:{here}")
         dtype = getattr(getattr(array, "dtype", None), "name", None)
-        if dtype in _SHORT and dtype != self.dtype:
+        if dtype in SHORT and dtype != self.dtype:
             raise TypeError(f"{name} must have dtype {self.dtype} like the layer, got {dtype}")
 
     def _take(self, values: dict[str, Any]) -> None:
         """Make these, on the host and ordered as PyTorch has them, the parameters."""
-        dtype = numpy_dtype(_SHORT[self.dtype])
+        dtype = numpy_dtype(SHORT[self.dtype])
         values["weight"] = values["weight"].transpose(FROM_COMMON[self._order])
-        new = {name: _placed(np.array(value, dtype, order="C"), self._xp) for name, value in values.items()}
+        new = {
+            name: layer_state.placed(np.array(value, dtype, order="C"), self._xp)
+            for name, value in values.items()
+        }
         self.weight, self.bias = new["weight"], new.get("bias")
-        self.grad_weight = self.grad_bias = self._x = None
-
-
-def _placed(array: Any, xp: Any) -> Any:
-    """The array where the module keeps its own; it need not know bfloat16 to move it."""
-    return (
-        xp.asarray(array.view(np.uint16)).view(array.dtype) if array.dtype.kind == "V" else xp.asarray(array)
-    )
-
-
-def _padding(value: Any) -> str | Padding:
-    """A word as it is, anything else as four sides."""
-    sides = arguments.padding(value, size=(1, 1), kernel_size=(1, 1), stride=(1, 1), dilation=(1, 1))
-    return value if isinstance(value, str) else sides
-
-
-def _short(value: Any) -> Any:
-    """Equal numbers for both axes, or on both sides, as one."""
-    if not isinstance(value, tuple):
-        return value
-    first, second = value
-    if isinstance(first, tuple) and first[0] == first[1] and second[0] == second[1]:
-        return _short((first[0], second[0]))
-    return first if first == second and isinstance(first, int) else value
-
-
-def _dtype(value: Any) -> str:
-    name = np.dtype(value).name if isinstance(value, (type, np.dtype)) else value
-    return str(arguments.choice("dtype", name, DTYPES.values()))
-
-
-def _generator(rng: Any) -> np.random.Generator:
-    try:
-        return np.random.default_rng(rng)
-    except (TypeError, ValueError) as error:
-        allowed = "None, a seed or a numpy.random.Generator"
-        raise type(error)(f"rng must be {allowed}, got {show(rng)}") from None
-
-
-def _on_host(name: str, value: Any) -> Any:
-    """A NumPy array of an array from wherever."""
-    if isinstance(value, np.ndarray):
-        return value
-    if hasattr(value, "__cuda_array_interface__") and callable(getattr(value, "get", None)):
-        return value.view(np.uint16).get().view(value.dtype) if value.dtype.kind == "V" else value.get()
-    try:
-        return np.asarray(value)
-    except Exception as error:  # another library's conversion may raise anything
-        raise TypeError(f"{name} must be an array that NumPy can read, got {show(value)}: {error}") from None
+        self.grad_weight = self.grad_bias = self._last = None

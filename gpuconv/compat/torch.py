@@ -7,7 +7,7 @@ bits each time, and within `gpuconv`'s error bound. Needs PyTorch, which nothing
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import wraps
 from typing import Any
 
 try:
@@ -17,20 +17,16 @@ except ModuleNotFoundError as error:
         raise
     raise ModuleNotFoundError("gpuconv.compat.torch needs PyTorch: pip install torch", name="torch") from None
 
-from gpuconv import arguments
+from torch.nn.utils import parametrize
+
 from gpuconv.arguments import show
-from gpuconv.compat.torch_arguments import (
-    SHORT,
-    batch,
-    channels_last,
-    check_tensors,
-    pair,
-    tensors,
-    unbatched,
-)
-from gpuconv.compat.torch_autograd import Maps, patches, product
-from gpuconv.options import Options, TransposedOptions
-from gpuconv.problem import Shape
+from gpuconv.compat.torch_arguments import SHORT
+from gpuconv.compat.torch_calls import convolved, folded, transposed, unfolded
+from gpuconv.problem import DTYPES
+
+# one node each in what torch.fx traces: their insides ask for shapes and dtypes, which it does not know
+for _name in ("convolved", "transposed", "unfolded", "folded"):
+    torch.fx.wrap(_name)
 
 
 def conv2d(
@@ -87,7 +83,7 @@ def conv2d(
              [2., 6., 4.],
              [2., 5., 3.]]])
     """
-    return _convolved(input, weight, bias, stride, padding, dilation, groups)
+    return convolved(input, weight, bias, stride, padding, dilation, groups)
 
 
 def conv_transpose2d(
@@ -132,7 +128,7 @@ def conv_transpose2d(
     tensor([[[[0., 1.],
               [2., 3.]]]])
     """
-    return _transposed(input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return transposed(input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 def unfold(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
@@ -164,7 +160,7 @@ def unfold(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, st
             [3., 4.],
             [4., 5.]])
     """
-    return _unfolded(input, kernel_size, dilation, padding, stride)
+    return unfolded(input, kernel_size, dilation, padding, stride)
 
 
 def fold(
@@ -198,7 +194,7 @@ def fold(
     tensor([[[1., 2., 1.],
              [1., 2., 1.]]])
     """
-    return _folded(input, output_size, kernel_size, dilation, padding, stride)
+    return folded(input, output_size, kernel_size, dilation, padding, stride)
 
 
 class Conv2d(torch.nn.Conv2d):  # type: ignore[misc]
@@ -214,10 +210,16 @@ class Conv2d(torch.nn.Conv2d):  # type: ignore[misc]
     torch.Size([2, 8, 9, 9])
     """
 
+    @wraps(torch.nn.Conv2d.__init__)  # type: ignore[misc]
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        if self.weight.dtype not in SHORT:
+            allowed = ", ".join(f"torch.{dtype}" for dtype in DTYPES.values())
+            raise TypeError(f"dtype must be {allowed}, got {self.weight.dtype}")
+
     def _conv_forward(self, input: Any, weight: Any, bias: Any) -> Any:
-        return _convolved(
-            input, weight, bias, self.stride, self.padding, self.dilation, self.groups, self.padding_mode
-        )
+        options = self.stride, self.padding, self.dilation, self.groups, self.padding_mode
+        return convolved(input, weight, bias, *options, self.in_channels)
 
 
 def replace(model: Any) -> Any:
@@ -226,8 +228,9 @@ def replace(model: Any) -> Any:
     Parameters
     ----------
     model : torch.nn.Module
-        Changed in place: the modules stay the same objects, with their parameters, hooks and modes. Classes
-        derived from ``torch.nn.Conv2d`` are left alone, since they may compute something else.
+        Changed in place: the modules stay the same objects, with their parameters, parametrisations, hooks
+        and modes. Left alone are classes derived from ``torch.nn.Conv2d``, since they may compute something
+        else, complex convolutions, and a ``LazyConv2d`` before its first call.
 
     Returns
     -------
@@ -251,129 +254,13 @@ def replace(model: Any) -> Any:
         raise TypeError(f"model must be a torch.nn.Module, got {show(model)}")
     for module in model.modules():
         if type(module) is torch.nn.Conv2d:
-            module.__class__ = Conv2d
+            kind = Conv2d
+        elif parametrize.is_parametrized(module) and type(module).__bases__ == (torch.nn.Conv2d,):
+            # PyTorch makes a class of this kind for a module, with what it parametrises as properties
+            kind = type(type(module).__name__, (Conv2d,), dict(vars(type(module))))
+        else:
+            continue
+        # not by `weight`: to read what is parametrised may change it
+        if all(parameter.dtype in SHORT for parameter in module.parameters()):
+            module.__class__ = kind
     return model
-
-
-# torch.compile runs what follows as it is: what is called in the end is no code that it can trace
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _convolved(
-    input: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: Any,
-    padding_mode: str = "zeros",
-) -> Any:
-    input, weight, bias = tensors(input, weight, bias)
-    x = batch("input", input, 4)
-    steps = pair("stride", stride)
-    if isinstance(padding, str):
-        sides = arguments.choice("padding", padding, ("valid", "same"))
-        if sides == "same" and steps != (1, 1):
-            raise ValueError(f"padding must be numbers or 'valid' for stride {steps}, got 'same'")
-    else:
-        sides = pair("padding", padding, 0)
-    options = {
-        "stride": steps,
-        "padding": sides,
-        "dilation": pair("dilation", dilation),
-        "groups": arguments.integer("groups", groups, 1),
-        "padding_mode": padding_mode,
-    }
-    y_shape = _y_shape(Options(**options), tuple(x.shape), tuple(weight.shape), SHORT[x.dtype])
-    return _result(False, input, x, weight, bias, y_shape, options)
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _transposed(
-    input: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    groups: Any,
-    dilation: Any,
-) -> Any:
-    input, weight, bias = tensors(input, weight, bias)
-    x = batch("input", input, 4)
-    options = {
-        "stride": pair("stride", stride),
-        "padding": pair("padding", padding, 0),
-        "output_padding": pair("output_padding", output_padding, 0),
-        "dilation": pair("dilation", dilation),
-        "groups": arguments.integer("groups", groups, 1),
-    }
-    y_shape = _y_shape(TransposedOptions(**options), tuple(x.shape), tuple(weight.shape), SHORT[x.dtype])
-    return _result(True, input, x, weight, bias, y_shape, options)
-
-
-@lru_cache(maxsize=4096, typed=True)
-def _y_shape(options: Options | TransposedOptions, x: Any, w: Any, dtype: str) -> Shape:
-    """The output's, after every check; options and shapes seen before passed it."""
-    given = ("input", x), ("weight", w), dtype
-    if isinstance(options, TransposedOptions):
-        return options.problem("dgrad", *given).x_shape
-    return options.problem("fprop", *given).y_shape
-
-
-def _result(
-    transposed: bool, input: Any, x: Any, weight: Any, bias: Any, y_shape: Any, options: dict[str, Any]
-) -> Any:
-    if bias is not None and tuple(bias.shape) != y_shape[1:2]:
-        raise ValueError(f"bias must have shape {y_shape[1:2]}, got {tuple(bias.shape)}")
-    last = channels_last(x)
-    maps = Maps(
-        transposed,
-        {"x": tuple(x.shape), "w": tuple(weight.shape), "y": y_shape},
-        {"x": last, "w": channels_last(weight), "y": last},
-        options,
-    )
-    return unbatched(input, x, product(maps, "y", {"x": x, "w": weight}, bias))
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _unfolded(input: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Any:
-    check_tensors({"input": input})
-    x = batch("input", input, 4)
-    shapes, options = _patch_shapes("input", tuple(x.shape), kernel_size, dilation, padding, stride)
-    return unbatched(input, x, patches(False, shapes, options, x))
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _folded(input: Any, output_size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Any:
-    check_tensors({"input": input})
-    cols = batch("input", input, 3)
-    size, (height, width) = pair("output_size", output_size), pair("kernel_size", kernel_size)
-    images, rows, _ = cols.shape
-    if rows < 1 or rows % (height * width):
-        raise ValueError(
-            f"input must have a multiple of the {height}·{width} cells of kernel_size as its "
-            f"{'second' if input.ndim == 3 else 'first'} dimension, got shape {tuple(input.shape)}"
-        )
-    shape = images, rows // (height * width), *size
-    shapes, options = _patch_shapes("output_size", shape, kernel_size, dilation, padding, stride)
-    if shapes[1] != tuple(cols.shape):
-        raise ValueError(
-            f"input must have {shapes[1][2]} patches as its last dimension, got shape {tuple(input.shape)}"
-        )
-    return unbatched(input, cols, patches(True, shapes, options, cols))
-
-
-def _patch_shapes(
-    name: str, shape: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any
-) -> tuple[tuple[Any, Any], dict[str, Any]]:
-    """Shapes of the images and of the columns, and `gpuconv.unfold`'s options."""
-    taps = pair("kernel_size", kernel_size)
-    options = {
-        "stride": pair("stride", stride),
-        "padding": pair("padding", padding, 0),
-        "dilation": pair("dilation", dilation),
-    }
-    channels = max(shape[1], 1)
-    problem = Options(**options).problem("fprop", (name, shape), ("kernel_size", (1, channels, *taps)))
-    cols = shape[0], shape[1] * taps[0] * taps[1], problem.P * problem.Q
-    return (shape, cols), {"kernel_size": taps, **options}

@@ -31,6 +31,8 @@ def tensors(input: Any, weight: Any, bias: Any) -> tuple[Any, Any, Any]:
 
 
 def _check_kind(name: str, tensor: Any) -> None:
+    if torch.jit.is_tracing():
+        raise RuntimeError("torch.jit.trace cannot record gpuconv's functions; torch.fx can")
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {show(tensor)}")
     if tensor.layout != torch.strided or tensor.device.type not in ("cpu", "cuda"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 
 import gpuconv
 from gpuconv.backend import arrays
+from gpuconv.compat.torch_arguments import SHORT
 from gpuconv.measure import numpy_dtype
 
 _OPERANDS: Final = {"y": ("x", "w"), "x": ("w", "y"), "w": ("x", "y")}
@@ -41,7 +43,8 @@ class Maps:
     shapes : dict of str to tuple
         Of x, w and y, in PyTorch's order.
     channels_last : dict of str to bool
-        Whether each lies in memory with its channels last; results are made so.
+        Whether each lies in memory with its channels last; results are made so, as whole tensors: what
+        an ``autograd.Function`` returns may not be a view, or nothing may change it in place.
     options : dict
         The options of `gpuconv`'s functions.
     """
@@ -59,7 +62,8 @@ class Maps:
             "data_format": "NHWC" if self.channels_last["y"] else "NCHW",
             "weight_format": "OHWI" if self.channels_last["w"] else "OIHW",
         }
-        array, result = _empty(self._stored(name, self.shapes[name]), a)
+        result = self._empty(name, a)
+        array = self._view(name, result)
         functions: dict[str, Any] = _TRANSPOSED if self.transposed else _CONVOLUTION
         with _current_stream(a):
             if name == "y":
@@ -73,13 +77,19 @@ class Maps:
             else:
                 shape = self._stored("x", self.shapes["x"])
                 functions[name](shape, given["w"], given["y"], out=array, **options)
-        return result.permute(0, 3, 1, 2) if self.channels_last[name] else result
+        return result
 
     def sums(self, y: Any) -> Any:
         """The gradient to the bias from that to y."""
+        result = torch.empty(y.shape[1:2], dtype=y.dtype, device=y.device)
         with _current_stream(y):
             layout = "NHWC" if self.channels_last["y"] else "NCHW"
-            return to_tensor(gpuconv.conv2d_bias_grad(self._view("y", y), data_format=layout), y.dtype)
+            found = gpuconv.conv2d_bias_grad(self._view("y", y), data_format=layout)
+            return result.copy_(_to_tensor(found, y.dtype))
+
+    def _empty(self, name: str, like: Any) -> Any:
+        order = torch.channels_last if self.channels_last[name] else torch.contiguous_format
+        return torch.empty(self.shapes[name], dtype=like.dtype, device=like.device, memory_format=order)
 
     def _stored(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         first, channels, height, width = shape
@@ -125,13 +135,16 @@ class _Sums(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
-        return None, grad[None, :, None, None].expand(ctx.shape)
+        # cloned, since what is expanded cannot be changed in place
+        expanded = grad[None, :, None, None].expand(ctx.shape)
+        return None, expanded.clone(memory_format=torch.contiguous_format)
 
 
 class _Patches(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(folds: bool, shapes: Any, options: dict[str, Any], tensor: Any) -> Any:
-        array, result = _empty(shapes[0] if folds else shapes[1], tensor)
+        result = torch.empty(shapes[0 if folds else 1], dtype=tensor.dtype, device=tensor.device)
+        array = to_array(result)
         with _current_stream(tensor):
             if folds:
                 gpuconv.fold(to_array(tensor), shapes[0], out=array, **options)
@@ -164,26 +177,24 @@ def to_array(tensor: Any) -> Any:
     plain = tensor.detach().resolve_neg()
     if plain.device.type != "cpu":
         return plain
-    if plain.dtype != torch.bfloat16:
-        return np.from_dlpack(plain)
-    # NumPy's DLPack does not know bfloat16
-    return np.from_dlpack(plain.view(torch.int16)).view(numpy_dtype("bf16"))
+    # Tensor.numpy() would forbid resizing the tensor, DLPack without a version writing to the array
+    size = plain.element_size()
+    interface = {
+        "version": 3,
+        "shape": tuple(plain.shape),
+        "strides": tuple(size * step for step in plain.stride()),
+        "typestr": np.dtype(f"i{size}").str,
+        "data": (plain.data_ptr(), False),
+    }
+    bits = np.asarray(SimpleNamespace(__array_interface__=interface, owner=plain))
+    return bits.view(numpy_dtype(SHORT[plain.dtype]))
 
 
-def to_tensor(array: Any, dtype: Any) -> Any:
+def _to_tensor(array: Any, dtype: Any) -> Any:
     """A result as a tensor on its memory."""
     if dtype == torch.bfloat16:
         return torch.from_dlpack(array.view(np.int16)).view(dtype)
     return torch.from_dlpack(array)
-
-
-def _empty(shape: tuple[int, ...], like: Any) -> tuple[Any, Any]:
-    """A new array and the tensor on its memory; PyTorch's own allocator gives that of a device."""
-    if like.device.type == "cpu":
-        array = np.empty(shape, to_array(like).dtype)
-        return array, to_tensor(array, like.dtype)
-    tensor = torch.empty(shape, dtype=like.dtype, device=like.device)
-    return tensor, tensor
 
 
 def _current_stream(tensor: Any) -> ExitStack:

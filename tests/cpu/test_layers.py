@@ -167,13 +167,6 @@ def test_a_state_that_does_not_fit_changes_nothing(tmp_path):
     ):
         with pytest.raises(error, match=r"^(state|weight|bias) must "):
             layer.load_state_dict(wrong)
-    text = tmp_path / "text"
-    text.write_text("weights")
-    plain = tmp_path / "plain.npy"
-    np.save(plain, before["bias"])
-    for path in (text, plain):
-        with pytest.raises(ValueError, match=r"^path must be an \.npz file"):
-            layer.load(path)
     with pytest.raises(FileNotFoundError):
         layer.load(tmp_path / "none")
     with pytest.raises(FileNotFoundError):
@@ -206,6 +199,11 @@ def test_a_state_that_does_not_fit_changes_nothing(tmp_path):
         ("rng", TypeError, {"rng": "seed"}),
         ("rng", ValueError, {"rng": -1}),
         ("xp", TypeError, {"xp": None}),
+        (
+            "in_channels, out_channels and kernel_size",
+            ValueError,
+            {"in_channels": 2**31 - 1, "kernel_size": 2**16},
+        ),
     ],
 )
 def test_wrong_arguments_are_named(name, error, change):
@@ -234,6 +232,70 @@ def test_wrong_calls_are_named():
     assert layer.grad_bias is before[1]
     with pytest.raises(ValueError, match=r"^input_shape must have 3 channels in axis 1 \(NCHW\)"):
         layer.output_shape((1, 4, 7, 7))
+
+
+def test_backward_is_of_the_last_call():
+    """Whatever has changed since: parameters in place or replaced, options, a call that failed."""
+    x = image(Conv2D(3, 4, 3), dtype=np.float64)
+    wanted = Conv2D(3, 4, 3, dtype="float64", rng=0)
+    grad = wanted(x) ** 2
+    expected = wanted.backward(grad), wanted.grad_weight, wanted.grad_bias
+
+    def in_place(layer):
+        layer.weight *= 2
+
+    def replaced(layer):
+        layer.weight, layer.bias = layer.weight + 1, None
+
+    def options(layer):
+        layer.stride, layer.padding = (2, 2), "same"
+
+    def a_failed_call(layer):
+        with pytest.raises(ValueError, match=r"^weight must fit into the padded input"):
+            layer(x[:, :, :2])
+
+    for change in (in_place, replaced, options, a_failed_call):
+        layer = Conv2D(3, 4, 3, dtype="float64", rng=0)
+        layer(x)
+        change(layer)
+        for one, other in zip(
+            (layer.backward(grad), layer.grad_weight, layer.grad_bias), expected, strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_gradient_that_fails_leaves_the_earlier_ones(monkeypatch):
+    from gpuconv import layers
+
+    layer = Conv2D(3, 4, 3, rng=0)
+    y = layer(image(layer, dtype=np.float32))
+    layer.backward(y)
+    before = layer.grad_weight, layer.grad_bias
+
+    def fails(*given, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(layers, "conv2d_bias_grad", fails)
+    with pytest.raises(MemoryError):
+        layer.backward(2 * y)
+    assert layer.grad_weight is before[0]
+    assert layer.grad_bias is before[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "says"),
+    [
+        ({}, 2, "weight must fit into the padded input: its height of 3 spans 3"),
+        ({"padding": 3, "padding_mode": "reflect"}, 3, "padding must be at most 2 along the height of 3"),
+        ({"padding": 4, "padding_mode": "circular"}, 3, "padding must be at most 3 along the height of 3"),
+    ],
+)
+def test_what_the_call_refuses_has_no_output_shape(options, size, says):
+    layer = Conv2D(2, 3, 3, **options)
+    shape = (1, 2, size, size)
+    for call in (lambda: layer(np.zeros(shape, np.float32)), lambda: layer.output_shape(shape)):
+        with pytest.raises(ValueError, match=f"^{says}"):
+            call()
 
 
 def test_parameters_live_where_they_are_told_to():

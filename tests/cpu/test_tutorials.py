@@ -6,6 +6,7 @@ Dive into Deep Learning's ``corr2d``; the arguments of PyTorch's ``Conv2d``.
 
 from __future__ import annotations
 
+import importlib.util
 from math import comb
 
 import numpy as np
@@ -57,10 +58,13 @@ def test_edges_of_a_padded_volume_by_hand(layout):
 
 
 @BOTH
-def test_edges_of_a_photograph_by_hand(layout):
+def test_edges_of_a_photograph_by_hand(need, layout):
+    if importlib.util.find_spec("PIL") is None:
+        need("pillow", "Pillow reads the photograph")
     from importlib import resources
 
-    Image = pytest.importorskip("PIL.Image", reason="Pillow reads the photograph")
+    from PIL import Image
+
     with resources.files("gpuconv").joinpath("data/coffee.png").open("rb") as file:
         photo = np.asarray(Image.open(file).convert("RGB"))[100:160, 200:290]
     x = photo.transpose(2, 0, 1)[None].astype(np.int64)

@@ -48,6 +48,18 @@ def test_a_layer_lives_there(emulator, tmp_path, sizes, options):
             layer(array)
 
 
+def test_backward_there_is_of_the_last_call(emulator):
+    layer = gpuconv.Conv2D(2, 3, 3, xp=SimpleNamespace(asarray=emulator.array), rng=0)
+    x = emulator.array(np.ones((1, 2, 5, 5), np.float32))
+    wanted = layer.backward(y := layer(x)).get()
+    zeros = emulator.array(np.zeros((3, 2, 3, 3), np.float32))
+    emulator.copy(zeros, layer.weight)
+    np.testing.assert_array_equal(layer.backward(y).get(), wanted)
+    assert not layer.backward(layer(x)).get().any()
+    with pytest.raises(TypeError, match=r"^x must be on cuda:0 like the layer, it is on cuda:1"):
+        layer(emulator.array(np.ones((1, 2, 5, 5), np.float32), index=1))
+
+
 @pytest.mark.parametrize("entry", ANSWERED, ids=text)
 def test_tensorflows_answer(emulator, entry):
     arrays = {name: emulator.array(array) for name, array in arrays_of(entry).items()}

@@ -43,6 +43,8 @@ def test_a_layer(machine, data_format, dtype):
     pairs += [(here.grad_weight, there.grad_weight), (here.grad_bias, there.grad_bias)]
     for one, other in pairs:
         np.testing.assert_array_equal(one, machine.get(other))
+    there.weight.view("uint8").fill(0)  # the gradients are still those of the call
+    np.testing.assert_array_equal(pairs[1][0], machine.get(there.backward(machine.put(y, 0))))
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,7 @@ def test_tensors(torch, dtype, channels_last):
             results.append([y, *torch.autograd.grad(y, given, torch.ones_like(y))])
         for ours, theirs in zip(*results, strict=True):
             assert ours.device == x.device
+            assert not ours._is_view()
             assert torch.equal(ours, theirs.to(ours.dtype))
         assert results[0][0].is_contiguous(memory_format=torch.channels_last) is channels_last
         patches = door.unfold(x, 3, padding=1)

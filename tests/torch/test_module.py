@@ -123,12 +123,107 @@ def test_what_is_no_plain_convolution_is_left_alone(torch, door):
         def forward(self, x):
             return 2 * super().forward(x)
 
-    model = door.replace(torch.nn.Sequential(Doubled(1, 1, 1), torch.nn.LazyConv2d(1, 1)))
+    model = door.replace(
+        torch.nn.Sequential(
+            Doubled(1, 1, 1), torch.nn.LazyConv2d(1, 1), torch.nn.Conv2d(1, 1, 1, dtype=torch.complex64)
+        )
+    )
     assert type(model[0]) is Doubled
     assert type(model[1]) is torch.nn.LazyConv2d
+    assert type(model[2]) is torch.nn.Conv2d
+    model[1](torch.zeros(1, 1, 2, 2))
+    assert type(door.replace(model)[1]) is door.Conv2d  # it has become a plain one
+    doubled = torch.nn.utils.parametrizations.weight_norm(Doubled(1, 1, 1))
+    assert not isinstance(door.replace(doubled), door.Conv2d)
     for wrong in (None, torch.zeros(1), torch.nn.Conv2d):
         with pytest.raises(TypeError, match=r"^model must be a torch\.nn\.Module, got"):
             door.replace(wrong)
+
+
+@pytest.mark.parametrize("name", ["weight_norm", "spectral_norm", "orthogonal"])
+def test_parametrised_convolutions(torch, door, name):
+    made = torch.nn.utils.parametrizations
+    theirs = getattr(made, name)(torch.nn.Conv2d(2, 3, 3))
+    shared = copy.deepcopy(theirs)  # of the same class
+    ours = copy.deepcopy(theirs)
+    state = {key: value.clone() for key, value in ours.state_dict().items()}
+    assert door.replace(ours) is ours
+    assert isinstance(ours, door.Conv2d)
+    assert type(ours).__name__ == "ParametrizedConv2d"
+    assert not isinstance(shared, door.Conv2d)
+    for key, value in ours.state_dict().items():  # to replace is not to compute
+        assert torch.equal(value, state[key])
+    x = torch.randn(1, 2, 6, 6)
+    found, wanted = ours(x), theirs(x)
+    torch.testing.assert_close(found, wanted)
+    found.sum().backward()
+    wanted.sum().backward()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+    assert isinstance(copy.deepcopy(ours), door.Conv2d)
+    torch.nn.utils.parametrize.remove_parametrizations(ours, "weight")
+    assert type(ours) is door.Conv2d
+
+
+def test_wrong_modules(torch, door):
+    for dtype in (torch.complex64, torch.complex128):
+        with pytest.raises(TypeError, match=r"^dtype must be torch\.float16, .*, got torch\.complex"):
+            door.Conv2d(1, 1, 1, dtype=dtype)
+    module = door.Conv2d(2, 3, 3)
+    for shape in ((1, 4, 5, 5), (4, 5, 5), (1, 0, 5, 5)):
+        with pytest.raises(ValueError, match=r"^input must have 2 channels, got shape"):
+            module(torch.zeros(shape))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")
+def test_traced_models(torch, door):
+    """By torch.fx, through modules and functions; what torch.jit would record is refused."""
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(2, 3, 3)
+
+        def forward(self, x):
+            y = door.conv_transpose2d(self.conv(x), self.conv.weight)
+            return door.fold(door.unfold(y, 2).relu(), (6, 6), 2) + door.conv2d(x, self.conv.weight).sum()
+
+    model = door.replace(Model())
+    traced, x = torch.fx.symbolic_trace(model), torch.randn(1, 2, 6, 6)
+    assert torch.equal(traced(x), model(x))
+    names = {node.target.__name__ for node in traced.graph.nodes if callable(node.target)}
+    assert {"convolved", "transposed", "unfolded", "folded"} <= names
+    with pytest.raises(RuntimeError, match=r"^torch\.jit\.trace cannot record gpuconv's functions"):
+        torch.jit.trace(model, x)
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own, of what it deprecates
+def test_what_docs_say_is_refused(torch, door):
+    model, x = door.replace(torch.nn.Conv2d(2, 3, 3)), torch.randn(1, 2, 6, 6)
+
+    def batched():
+        given = x.clone().requires_grad_()
+        y = model(given)
+        torch.autograd.grad(y, given, torch.ones(2, *y.shape), is_grads_batched=True)
+
+    for call in (
+        batched,
+        lambda: torch.jit.script(model),
+        lambda: torch.export.export(model, (x,)),
+        lambda: torch.compile(model, backend="eager", fullgraph=True)(x),
+        lambda: torch.vmap(model)(x[None]),
+        lambda: torch.func.jvp(model, (x,), (x,)),
+        lambda: door.conv2d(x, model.weight, stride=torch.tensor(2)),
+        lambda: door.Conv2d(2, 3, 3, device="meta")(x.to("meta")),
+    ):
+        with pytest.raises(Exception, match=r".") as caught:
+            call()
+        assert not isinstance(caught.value, AssertionError)
+
+    class Own(torch.Tensor):
+        pass
+
+    assert type(door.conv2d(x.as_subclass(Own), model.weight)) is torch.Tensor
 
 
 def test_weights_travel_to_and_from_the_layer(torch, door, tmp_path):

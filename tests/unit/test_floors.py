@@ -16,7 +16,7 @@ PACKAGE = Path(gpuconv.__file__).parent
 #: Top to bottom; the longest prefix counts.
 FLOORS = (
     ("__main__", "cli", "report"),
-    ("layers", "filters", "image_kernels", "compat", "tiled", "dask"),
+    ("layers", "layer_arguments", "layer_state", "filters", "image_kernels", "compat", "tiled", "dask"),
     ("api", "transpose", "patches", "calls"),
     ("validate.cudnn", "autotune"),
     ("measure", "dispatch"),
