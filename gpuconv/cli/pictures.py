@@ -209,7 +209,7 @@ def write(path: Path, photo: Photo) -> tuple[str, ...]:
     assert found is not None
     lost = [*formats.losses(path, photo.mode, photo.profile)]
 
-    def content() -> memoryview:
+    def content() -> bytes:
         image = _image(photo, mode)
         encoded = _encoded(image, found, **formats.options(path, photo.mode, photo.profile))
         if found == "GIF" and not _holds(encoded, image):
@@ -220,7 +220,7 @@ def write(path: Path, photo: Photo) -> tuple[str, ...]:
     return tuple(lost)
 
 
-def _holds(encoded: memoryview, image: Image.Image) -> bool:
+def _holds(encoded: bytes, image: Image.Image) -> bool:
     """Whether a file shows these pixels."""
     with Image.open(BytesIO(encoded)) as picture:
         found, wanted = (np.array(each.convert("RGBA")) for each in (picture, image))
@@ -239,8 +239,8 @@ def _image(photo: Photo, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _encoded(image: Image.Image, name: str, **options: Any) -> memoryview:
-    encoded: Any = BytesIO()
+def _encoded(image: Image.Image, name: str, **options: Any) -> bytes:
+    encoded = BytesIO()
     lines: list[str] = []
     if name == "PPM" and image.mode == "I;16":  # older Pillows write 16 bits there by this mode only
         image = image.convert("I")
@@ -253,8 +253,8 @@ def _encoded(image: Image.Image, name: str, **options: Any) -> memoryview:
         raise OSError(lines[0] if lines else one_line(error)) from None
     if lines:
         raise OSError(lines[0])
-    view: memoryview = encoded.getbuffer()
-    return view
+    # no view of the buffer: some Pythons crash when they collect one that an exception holds (gh-111049)
+    return encoded.getvalue()
 
 
 def side_by_side(pictures: Sequence[Picture]) -> Picture:
@@ -271,6 +271,10 @@ def side_by_side(pictures: Sequence[Picture]) -> Picture:
 
 def save(folder: Path, pictures: dict[str, Picture]) -> list[Path]:
     """Write PNG files, each whole or not at all: none takes its place before all are written."""
-    files = {folder / name: Image.fromarray(picture) for name, picture in pictures.items()}
-    output.put({path: partial(_encoded, image, "PNG", optimize=True) for path, image in files.items()})
+    files = {folder / name: partial(_png, picture) for name, picture in pictures.items()}
+    output.put(files)
     return list(files)
+
+
+def _png(picture: Picture) -> bytes:
+    return _encoded(Image.fromarray(picture), "PNG", optimize=True)
