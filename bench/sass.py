@@ -22,6 +22,10 @@ KINDS = {
 _KIND_OF = {name: kind for kind, names in KINDS.items() for name in names}
 _LABEL = re.compile(r"\s*(\.L_\w+):")
 _INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]{4,}\*/\s+(.*?);")
+#: Not predicated by the constant false; with the bits of a lane, or the matrices of a warp.
+_SHARED = re.compile(
+    r"(?!@!U?PT)(?:@\S+\s+)?(?:LDS|STS|LDSM|LDGSTS)\b(?:\S*?\.(64|128|MT?88\.[24])(?=[.\s]))?"
+)
 _BRANCH = re.compile(r"\bBRA\b.*`\((\.L_\w+)\)")
 
 
@@ -60,11 +64,10 @@ class Loop:
     @property
     def wavefronts(self) -> int:
         """Cycles of shared memory for one warp at most: one for each 128 bytes that its lanes name."""
-        widths = (re.search(r"\b(?:LDS|STS)\S*?\.(64|128)\b", text) for text in self.instructions)
-        quads = {None: 1, "64": 2, "128": 4}
-        shared = [text for text in self.instructions if re.search(r"\b(?:LDS|STS)\b", text)]
-        wide = [quads[match[1]] for match in widths if match]
-        return sum(wide) + len(shared) - len(wide)
+        # what never runs fills a gap before asynchronous copies
+        shared = [match for text in self.instructions if (match := _SHARED.match(text))]
+        quads = {None: 1, "64": 2, "128": 4, "M88.2": 2, "M88.4": 4, "MT88.2": 2, "MT88.4": 4}
+        return sum(quads[match[1]] for match in shared)
 
     def executed(self, multiplies: float) -> Loop:
         """The loop as it runs: inner loops as often as `multiplies` fused multiply-adds a turn need."""

@@ -45,11 +45,11 @@ __device__ __forceinline__ void multiply(const GemmParams& params, const Block& 
   };
   In in;
   Taps taps;
-  locate(in, params, block);
-  locate(taps, params, block);
+  locate_in(in, params, block);
+  locate_taps(taps, params, block);
   auto load = [&](int t) {
-    in.load<Aligned>(tables + t % 2, params.rows.in_size, params.columns.in_size);
-    taps.load<Aligned>(tables + t % 2);
+    in.load<Aligned>(tables[t % 2].in, params.rows.in_size, params.columns.in_size);
+    taps.load<Aligned>(tables[t % 2].taps);
   };
   auto put = [&](int t) {
     Sum* stage = stages + t % 2 * kStageCells;

@@ -13,6 +13,7 @@ from gpuconv.kernels.cpu.padded import CpuPadded
 from gpuconv.kernels.cpu.separable import CpuSeparable
 from gpuconv.kernels.cuda.direct import CudaDirect
 from gpuconv.kernels.cuda.implicit_gemm_simt import CudaImplicitGemmSimt
+from gpuconv.kernels.cuda.implicit_gemm_sm80 import CudaImplicitGemmSm80
 
 
 @cache
@@ -28,6 +29,7 @@ def kernels() -> tuple[Kernel[Any], ...]:
         CpuPadded(),
         CudaDirect(),
         CudaImplicitGemmSimt(),
+        CudaImplicitGemmSm80(),
     )
 
 

@@ -26,5 +26,9 @@ def card(capability: tuple[int, int]) -> Device:
 
 
 def assigned(cases: Iterable[Case]) -> list[tuple[Case, Device]]:
-    """Each case with one card in turn."""
-    return [(case, card(tuple(CARDS)[number % len(CARDS)])) for number, case in enumerate(cases)]
+    """Each case with one card in turn; where its kernel is not for that, with the next."""
+    found = []
+    for number, case in enumerate(cases):
+        turns = (card(tuple(CARDS)[(number + step) % len(CARDS)]) for step in range(len(CARDS)))
+        found.append((case, next(each for each in turns if case.kernel.check(case.problem, each) is None)))
+    return found

@@ -82,6 +82,8 @@ KERNEL_FILES = sorted(path.name for path in (source.cuda_source_folder() / "kern
 @pytest.mark.parametrize("file", KERNEL_FILES)
 def test_every_kernel_compiles_as_it_stands(compiler, file, arch):
     """No definitions: every macro has a default."""
+    if file.endswith("_sm80.cu") and arch == "sm_75":
+        arch = "sm_80"  # the least that it is for
     judge(jit.resources(Binary(file, (), arch)), 256)
 
 

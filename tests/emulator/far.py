@@ -101,9 +101,11 @@ def check_offsets(
     np.testing.assert_array_equal(result, expected.reshape(shapes["out"]))
 
 
-def check_split_offsets(kernel: CudaKernel[Any], machine: EmulatedMachine, struct: Any, **more: Any) -> None:
+def check_split_offsets(
+    kernel: CudaKernel[Any], machine: EmulatedMachine, struct: Any, dtype: str = "f32", **more: Any
+) -> None:
     """Partial sums lie so far apart that 31 bits lose the second."""
-    case = bodies.default_case("fprop_n1c4h4w4k2r3s3_nchw_f32", kernel, machine, splits=2, **more)
+    case = bodies.default_case(f"fprop_n1c4h4w4k2r3s3_nchw_{dtype}", kernel, machine, splits=2, **more)
     given = operands(case.problem, 0, integers=True)
     expected = run(case, machine, given)
     spec, _ = kernel.launches(case.problem, case.config, machine.device)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gpuconv.kernels.cuda.direct import CudaDirect
 from gpuconv.kernels.cuda.implicit_gemm_simt import CudaImplicitGemmSimt
+from gpuconv.kernels.cuda.implicit_gemm_sm80 import CudaImplicitGemmSm80
 from gpuconv.problem import OPS
 from tests import cases
 from tests.conftest import FULL
@@ -34,7 +35,15 @@ GEMM = {
     "splits": (1, 2, 3, 5),
     "raster": (1, 2, 3, 8),
 }
-KERNELS = ((CudaDirect(), DIRECT), (CudaImplicitGemmSimt(), GEMM))
+MMA = {
+    **dict.fromkeys(("block_m", "block_n", "warp_m", "warp_n"), (16, 32, 64, 128)),
+    "block_k": (16, 32, 64),
+    "stages": (2, 3, 5),
+    "chain": (1, 2),
+    "splits": (1, 2, 3, 5),
+    "raster": (1, 2, 3, 8),
+}
+KERNELS = ((CudaDirect(), DIRECT), (CudaImplicitGemmSimt(), GEMM), (CudaImplicitGemmSm80(), MMA))
 
 
 @st.composite
@@ -60,6 +69,8 @@ def test_random_problems_under_random_configs(has_compiler, kernel, values, op):
         # one-dimensional images are rare otherwise, and rows are neighbours in them
         if data.draw(st.integers(0, 3)) == 0 and p.S == 1:
             p = replace(p, W=1, padding=(p.padding[0], (0, 0)))
+        if values is MMA:
+            p = replace(p, dtype={"f32": "f16", "f64": "bf16"}.get(p.dtype, p.dtype))
         if kernel.check(p, device) is None:
             case = cases.Case(p, kernel, data.draw(configs(kernel, values, p, device)), offset)
             cases.check(case, data.draw(st.permutations(machines))[:2])

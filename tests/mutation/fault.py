@@ -19,6 +19,7 @@ _ROOMS: Final = (
     "patches",
     "gemm",
     "gemm_results",
+    "mma",
     "bias_grad",
 )
 ROOT = Path(__file__).resolve().parent.parent.parent

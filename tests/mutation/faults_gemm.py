@@ -90,8 +90,8 @@ DEPTH = (
     header(
         "tile/depth",
         "taps-end-ignored",
-        "there ? 0 : kNowhere, 0)",
-        "0, 0)",
+        "return {there ? bits : static_cast<unsigned>(bits) | 1ull << 63};",
+        "return {bits};",
         "places beyond the end meet taps",
     ),
     header(
@@ -187,8 +187,8 @@ OPERANDS = (
     header(
         "tile/operand",
         "filters-unchecked",
-        "there[p] && place.there()",
-        "place.there()",
+        "there[p] && offset.there()",
+        "offset.there()",
         "taps behind the last filter are read",
     ),
     header(
@@ -232,7 +232,7 @@ OPERANDS = (
     header(
         "gemm/block",
         "rows-behind-the-last",
-        "    if (block.m + m >= block.count_m) continue;\n",
+        "  if (block.m + m >= block.count_m) return false;\n",
         "",
         "pixels behind the last are read",
     ),

@@ -28,12 +28,12 @@ def features(case: Case, device: Device) -> Iterator[tuple[str, ...]]:
             for unit, vector in (("IN_UNIT", "IN_VECTOR"), ("TAPS_UNIT", "TAPS_VECTOR")):
                 yield "loads", unit, defines.get(unit, ""), defines.get(vector, ""), str(case.offset)
             yield "stores", defines.get("OUT_UNIT", ""), p.dtype, str(case.offset)
-        if spec.entry == "implicit_gemm_simt":
-            yield "order", defines["IMAGES_FIRST"], defines["CHANNELS_FIRST"], p.op
+        if spec.entry in ("implicit_gemm_simt", "implicit_gemm_sm80"):
+            yield spec.entry, "order", defines["IMAGES_FIRST"], defines["CHANNELS_FIRST"], p.op
             for name in ("IN", "TAPS"):
                 form = defines[f"{name}_ALONG_DEPTH"], defines[f"{name}_VECTOR"]
-                yield "loads", name, *form, str(case.offset)
-            yield "stores", defines["OUT_ALONG_N"], p.dtype, str(case.offset)
+                yield spec.entry, "loads", name, *form, str(case.offset)
+            yield spec.entry, "stores", defines["OUT_ALONG_N"], p.dtype, str(case.offset)
 
 
 def telling_first(cases: list[Case], device: Device) -> list[Case]:

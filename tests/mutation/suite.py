@@ -21,6 +21,7 @@ FIRST = 40
 CASE_SECONDS, TEST_SECONDS = 120, 600
 UNIT_TESTS = (
     "test_cuda_params.py", "test_cuda_src.py", "test_direct*.py", "test_correlation*.py", "test_gemm*.py",
+    "test_mma*.py",
 )  # fmt: skip
 #: In this order: `test_direct.py` ends with sanitizers, and random examples take long to be made small.
 EMULATOR_TESTS = (
@@ -31,6 +32,9 @@ EMULATOR_TESTS = (
     "test_direct.py",
     "test_gemm_*.py",
     "test_gemm.py",
+    "test_mma_*.py",
+    "test_matrices.py",
+    "test_mma.py",
     "test_random.py",
     "test_patches.py",
     "test_pad.py",

@@ -104,6 +104,20 @@ def _divisors() -> Words:
     return np.array(sorted({1, 3, 5, 7, 9, 31, 100, 641, 2**31 - 1, *near_powers}), np.uint32)
 
 
+def _whole_numbers(bfloat: bool) -> Callable[[], Words]:
+    """What 32 lanes bring to a product of small whole numbers: sums are exact in any order."""
+
+    def words() -> Words:
+        rng = np.random.default_rng(int(bfloat))
+        factors = rng.integers(-9, 10, (32, 12)).astype(np.float32)
+        half = factors.view(np.uint32) >> 16 if bfloat else factors.astype(np.float16).view(np.uint16)
+        sums = rng.integers(-99, 100, (32, 4)).astype(np.float32).view(np.uint32)
+        factor_words = np.ascontiguousarray(half, np.uint16).view(np.uint32)
+        return np.concatenate([factor_words, sums], axis=1).ravel()
+
+    return words
+
+
 def _one_nan(words: Words) -> Words:
     """Every float NaN as the same."""
     return np.where(np.isnan(words.view(np.float32)), np.uint32(0x7FFFFFFF), words)
@@ -130,6 +144,16 @@ PROBES: dict[str, Probe] = {
             "vectors", _ramp(32 * size // 4, 0x9E3779B1), 2 * 32 * size // 4, numbers=(size, 0)
         )
         for size in (2, 4, 8, 16)
+    },
+    **{
+        f"ldmatrix.x4{way}": Probe("matrices", _ramp(128, 0x9E3779B1), 128, numbers=(number, 0))
+        for number, way in enumerate(("", ".trans"))
+    },
+    **{
+        f"mma.m16n8k16 of {kind}": Probe(
+            "multiply", _whole_numbers(kind == "bf16"), 128, numbers=(number, 0), capability=AMPERE
+        )
+        for number, kind in enumerate(("f16", "bf16"))
     },
     "FastDivmod": Probe("divmod", _divisors, 2 * 64 * len(_divisors()), grid=len(_divisors()), block=64),
 }  # fmt: skip

@@ -14,6 +14,7 @@ from gpuconv.backend.source import cuda_source_folder
 from gpuconv.kernels.cuda import bias_grad, pad, unfold
 from gpuconv.kernels.cuda.direct import CudaDirect
 from gpuconv.kernels.cuda.implicit_gemm_simt import CudaImplicitGemmSimt
+from gpuconv.kernels.cuda.implicit_gemm_sm80 import CudaImplicitGemmSm80
 from gpuconv.problem import OPS, ConvProblem
 
 ROOT = cuda_source_folder()
@@ -59,9 +60,9 @@ class TestFile:
 def test_every_definition_that_the_host_makes_has_a_default():
     macros = set(re.findall(r"#\s*ifndef\s+(\w+)", "".join(map(code_of, FILES))))
     device = Device("cuda", "a card", capability=(9, 0), sms=132, smem_block=232448)
-    kernels = (CudaDirect(), CudaImplicitGemmSimt())
-    for op, kernel in product(OPS, kernels):
-        p = ConvProblem.parse(f"{op}_n2c64h9w9k8r3s3p1_nchw_f32")
+    kernels = ((CudaDirect(), "f32"), (CudaImplicitGemmSimt(), "f32"), (CudaImplicitGemmSm80(), "f16"))
+    for op, (kernel, dtype) in product(OPS, kernels):
+        p = ConvProblem.parse(f"{op}_n2c64h9w9k8r3s3p1_nchw_{dtype}")
         config = replace(kernel.default_config(p, device), splits=2)
         for spec in kernel.launches(p, config, device):
             assert {name for name, _ in spec.binary.defines} <= macros

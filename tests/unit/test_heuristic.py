@@ -110,6 +110,11 @@ def test_no_time_is_below_the_floor():
         ("fprop_n32c256h56w56k64r1s1_nhwc_f32", "implicit_gemm_simt"),
         ("wgrad_n32c256h28w28k256r3s3p1_nhwc_f32", "implicit_gemm_simt"),
         ("dgrad_n32c128h28w28k256r3s3u2p1_nhwc_f32", "implicit_gemm_simt"),
+        ("fprop_n32c256h28w28k256r3s3p1_nhwc_f16", "implicit_gemm_sm80"),
+        ("dgrad_n32c128h28w28k256r3s3u2p1_nhwc-ohwi_bf16", "implicit_gemm_sm80"),
+        ("wgrad_n32c256h28w28k256r3s3p1_nhwc_f16", "implicit_gemm_sm80"),
+        ("fprop_n32c256h56w56k64r1s1_nhwc-ohwi_bf16", "implicit_gemm_sm80"),
+        ("fprop_n32c96h112w112k96r3s3p1g96_nhwc_f16", "cuda_direct"),
         ("fprop_n32c96h112w112k96r3s3p1g96_nhwc_f32", "cuda_direct"),
         ("fprop_n32c96h112w112k96r3s3p1g96_nchw_f32", "cuda_direct"),
         ("dgrad_n32c384h14w14k384r7s7p3g384_nhwc_f16", "cuda_direct"),
@@ -125,6 +130,8 @@ def test_each_kernel_is_chosen_for_what_it_is_made_for(text, kernel, card):
         kernel = candidates[
             0
         ].kernel.name  # where half of all instructions are free, either may be the better
+    if kernel == "implicit_gemm_sm80" and CARDS[card].device.capability < (8, 0):
+        kernel = "implicit_gemm_simt"
     assert candidates[0].kernel.name == kernel, [(str(one), one.seconds) for one in candidates]
 
 
@@ -153,7 +160,7 @@ def compiled():
 
 def test_works_are_about_what_the_compiler_makes():
     rows = list(compiled())
-    assert {row["kernel"] for row, _ in rows} >= {"cuda_direct", "implicit_gemm_simt"}
+    assert {row["kernel"] for row, _ in rows} >= {"cuda_direct", "implicit_gemm_simt", "implicit_gemm_sm80"}
     for row, work in rows:
         share = 64 if work.tensor else 1
         instructions = (work.multiplies / share + work.instructions) / work.stages

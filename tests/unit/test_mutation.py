@@ -17,6 +17,8 @@ FAULTS = fault.all_faults()
 KERNEL = (
     *(f"kernels/{room}.cu" for room in ("direct", "split_sum", "border_sum", "unfold", "pad", "bias_grad")),
     *(f"include/gpuconv/direct/{room}.cuh" for room in ("block", "sums", "tiles")),
+    "kernels/implicit_gemm_sm80.cu",
+    *(f"include/gpuconv/mma/{room}.cuh" for room in ("copy", "results", "sums", "swizzle")),
     "kernels/implicit_gemm_simt.cu", *(f"include/gpuconv/gemm/{room}.cuh" for room in ("block", "sums")),
     *(f"include/gpuconv/tile/{room}.cuh" for room in ("depth", "digits", "operand")),
     "include/gpuconv/tile/border.cuh", "include/gpuconv/tile/copy.cuh", "include/gpuconv/tile/count.cuh",
@@ -26,7 +28,7 @@ KERNEL = (
 HOST = (
     "direct", "direct_tiles", "correlation", "params", "split_sum", "border", "unfold", "pad", "gather",
     "bias_grad",
-    "implicit_gemm_simt", "gemm_tiles", "gemm_choice",
+    "implicit_gemm_simt", "gemm_tiles", "gemm_choice", "implicit_gemm_sm80", "mma_tiles", "product",
 )  # fmt: skip
 
 

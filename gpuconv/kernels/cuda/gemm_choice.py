@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from math import prod
 
 from gpuconv.backend.device import Device
 from gpuconv.kernels.cuda.correlation import Correlation, correlation
 from gpuconv.kernels.cuda.gemm_tiles import GemmConfig, GemmTiles, illegal
+from gpuconv.kernels.cuda.product import cost, splits_to_try
 from gpuconv.problem import ConvProblem
 
 #: Tiles to choose from, with the part of the multipliers' rate that each may reach: small ones read more of
@@ -48,7 +48,7 @@ def tiles_by_cost(p: ConvProblem, device: Device) -> tuple[GemmConfig, ...]:
     for tile, rate in _menu(p).items():
         smallest = cfg = _fitted(p, form, tile, device)
         if illegal(GemmTiles(p, form, cfg), device) is None:
-            costs.setdefault(cfg, _cost(GemmTiles(p, form, cfg), rate, device))
+            costs.setdefault(cfg, cost(GemmTiles(p, form, cfg), rate, device, _FIXED, _STAGE))
     return tuple(sorted(costs, key=lambda cfg: costs[cfg])) or (smallest,)
 
 
@@ -68,7 +68,7 @@ def _fitted(p: ConvProblem, form: Correlation, tile: GemmConfig, device: Device)
     legal: list[GemmConfig] = []
     for block_k in (tile.block_k, 16, 64) if form.depth >= _SHALLOW else (16,):
         cfg = replace(tile, block_k=block_k)
-        wanted, least_of_all = _splits(GemmTiles(p, form, cfg), device)
+        wanted, least_of_all = splits_to_try(GemmTiles(p, form, cfg), device)
         for splits in dict.fromkeys((wanted, least_of_all)):
             cfg = replace(cfg, splits=splits)
             if illegal(GemmTiles(p, form, cfg), device) is None:
@@ -76,33 +76,6 @@ def _fitted(p: ConvProblem, form: Correlation, tile: GemmConfig, device: Device)
                     return cfg
                 legal.append(cfg)
     return legal[0] if legal else cfg
-
-
-def _splits(tiles: GemmTiles, device: Device) -> tuple[int, int]:
-    """Parts of the sum that fill the device where results alone do not; and as few as rounding allows."""
-    if tiles.form.out_elements >= 2**31:
-        return 1, 1
-    stages = max(1, tiles.stage_count)
-    spread = min(device.sms // max(1, prod(tiles.blocks)), stages // 8, 64)
-    needed = _needed(tiles)
-    return min(max(needed, spread), stages), min(needed, stages)
-
-
-def _needed(tiles: GemmTiles) -> int:
-    """The fewest splits of those tried that keep rounding errors in bounds."""
-    splits = 1
-    while splits < 2**16 and tiles.roundings(splits) > tiles.most_roundings:
-        splits += 1 if splits < 4 else splits // 2
-    return splits
-
-
-def _cost(tiles: GemmTiles, rate: float, device: Device) -> float:
-    """Products of the busiest SM, and what takes as long as products would."""
-    cfg = tiles.cfg
-    blocks = prod(tiles.blocks) * cfg.splits
-    waves = -(-blocks // max(1, device.sms))
-    depth = tiles.stages_per_split * (cfg.block_k + _STAGE) + _FIXED
-    return waves * cfg.block_m * cfg.block_n * depth / rate
 
 
 def neighbours(base: GemmConfig, p: ConvProblem) -> Iterator[GemmConfig]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 from gpuconv.backend.device import Device
 from gpuconv.config import Config
-from gpuconv.kernels.cuda.correlation import Correlation, most_roundings
-from gpuconv.problem import ITEMSIZE, ConvProblem
+from gpuconv.kernels.cuda.product import Product, beyond_limits
+from gpuconv.problem import ITEMSIZE
 
 _REGISTERS = 36  # for everything but sums, fragments and what is in flight
 
@@ -82,11 +81,9 @@ class OperandMap:
 
 
 @dataclass(frozen=True, slots=True)
-class GemmTiles:
+class GemmTiles(Product):
     """A config applied to a problem: everything the kernel derives from its definitions."""
 
-    p: ConvProblem
-    form: Correlation
     cfg: GemmConfig
 
     @property
@@ -95,98 +92,27 @@ class GemmTiles:
         return 8 if self.p.dtype == "f64" else 4
 
     @property
-    def rows(self) -> int:
-        """Rows of the product, in the class that has most."""
-        f = self.form
-        return f.images * f.rows.class_outputs * f.columns.class_outputs
-
-    @property
-    def images_first(self) -> bool:
-        """Whether rows of the product count images before pixels: where these are neighbours in memory."""
-        return self.form.images > 1 and self.form.in_strides.image == 1
-
-    @property
-    def in_along_depth(self) -> bool:
-        """Whether the input's neighbours in memory lie along the depth, not along the rows of the product."""
-        f = self.form
-        if self.images_first:
-            return False
-        if f.channels > 1 and f.in_strides.channel == 1:
-            return True
-        # columns are: of outputs or of taps, whichever are more
-        return f.rows.class_taps * f.columns.class_taps > f.rows.class_outputs * f.columns.class_outputs
-
-    @property
-    def channels_first(self) -> bool:
-        """Whether the depth counts channels before taps: where channels are neighbours in what decides."""
-        f = self.form
-        if f.channels == 1 or f.in_strides.channel == 1:
-            return f.channels > 1
-        return not self.in_along_depth and f.taps_strides.channel == 1
-
-    @property
-    def taps_along_depth(self) -> bool:
-        """Whether the taps' neighbours in memory lie along the depth, not the columns of the product."""
-        return not (self.form.filters > 1 and self.form.taps_strides.image == 1)
-
-    @property
-    def out_along_n(self) -> bool:
-        """Whether the results' neighbours in memory lie along the columns of the product."""
-        return self.form.filters > 1 and self.form.out_strides.channel == 1
-
-    @property
     def in_vector(self) -> int:
         """Elements that one load of the input takes where its address allows."""
-        f = self.form
-        if self.images_first:
-            return self._vector(f.images, False, self.cfg.block_m)
-        if f.channels > 1 and f.in_strides.channel == 1:
-            return self._vector(f.channels, True, self.cfg.block_m)
-        return 1  # rows may begin anywhere
+        along_depth = self.in_along_depth and self.in_run > 1
+        return self._vector(self.in_run, along_depth, self.cfg.block_m) if self.in_run > 1 else 1
 
     @property
     def taps_vector(self) -> int:
         """Elements that one load of the taps takes where its address allows."""
-        f, s = self.form, self.form.taps_strides
-        if not self.taps_along_depth:
-            return self._vector(f.filters, False, self.cfg.block_n)
-        # the depth's digits from the lowest, and whether one is met from first to last without gaps
-        forward = not f.rows.reverse
-        digits = [(f.columns.taps, s.column, forward), (f.rows.taps, s.row, forward)]
-        digits.insert(0 if self.channels_first else 2, (f.channels, s.channel, True))
-        run = 1
-        for size, step, whole in digits:
-            if size > 1 and not (whole and step == run):
-                break
-            run *= size
-        return self._vector(run, True, self.cfg.block_n)
+        return self._vector(self.taps_run, self.taps_along_depth, self.cfg.block_n)
 
     @property
     def smem_bytes(self) -> int:
         """Dynamic shared memory of a block: two tables and two stages."""
         cfg = self.cfg
         pad = 8 if self.sum_bytes == 8 else 4
-        return 2 * cfg.block_k * (32 + (cfg.block_m + cfg.block_n + 2 * pad) * self.sum_bytes)
-
-    @property
-    def stage_count(self) -> int:
-        """Stages of the longest sum."""
-        return -(-self.form.depth // self.cfg.block_k)
-
-    @property
-    def stages_per_split(self) -> int:
-        """Stages of one block."""
-        return -(-self.stage_count // self.cfg.splits)
+        return 2 * cfg.block_k * (24 + (cfg.block_m + cfg.block_n + 2 * pad) * self.sum_bytes)
 
     def roundings(self, splits: int) -> int:
         """Units of roundoff that the worst data can cost: of each level's sums, one after the other."""
         first = min(self.cfg.block_k, self.form.depth)
         return first + max(0, -(-self.stage_count // splits) - 1) + splits - 1
-
-    @property
-    def most_roundings(self) -> float:
-        """See `most_roundings`."""
-        return most_roundings(self.p, self.form.depth)
 
     @property
     def maps(self) -> tuple[OperandMap, OperandMap]:
@@ -206,32 +132,12 @@ class GemmTiles:
             values += outers * depths * max(1, each.vector * each.itemsize // 4) + 4 * outers
         return values + _REGISTERS
 
-    @property
-    def tiles_m(self) -> int:
-        """Blocks along the rows of the product."""
-        return -(-self.rows // self.cfg.block_m)
-
-    @property
-    def tiles_n(self) -> int:
-        """Blocks along its columns."""
-        return -(-self.form.filters // self.cfg.block_n)
-
-    @property
-    def blocks(self) -> tuple[int, int, int, int]:
-        """Blocks of one product; groups; classes of columns and of rows."""
-        f = self.form
-        products = f.columns.launched_classes, f.rows.launched_classes
-        return self.tiles_m * self.tiles_n, f.groups, *products
-
     def _map(self, outer: int, along_depth: bool, vector: int) -> OperandMap:
         itemsize = ITEMSIZE[self.p.dtype]
         return OperandMap(outer, self.cfg.block_k, self.cfg.threads, along_depth, vector, itemsize)
 
     def _vector(self, run: int, along_depth: bool, outer: int) -> int:
-        """The longest vector that divides a run of neighbours in memory, and the threads' work.
-
-        Arrays are contiguous, so all other strides are multiples of the run.
-        """
+        """The longest vector that divides a run of neighbours in memory, and the threads' work."""
         # along the outer axis 4 elements fill a store to shared memory
         most = 16 // ITEMSIZE[self.p.dtype]
         vector = most if along_depth else min(most, 4)
@@ -269,7 +175,7 @@ def illegal(tiles: GemmTiles, device: Device) -> str | None:
 
 
 def _beyond_limits(tiles: GemmTiles, device: Device) -> str | None:
-    cfg, form = tiles.cfg, tiles.form
+    cfg = tiles.cfg
     if not all(each.even for each in tiles.maps):
         return f"{cfg.threads} threads cannot share tiles of {cfg.block_m}×{cfg.block_n}×{cfg.block_k} evenly"
     if tiles.registers > min(255, 65536 // cfg.threads):
@@ -278,15 +184,4 @@ def _beyond_limits(tiles: GemmTiles, device: Device) -> str | None:
         return (
             f"a block takes {tiles.smem_bytes} bytes of shared memory, {device.name} has {device.smem_block}"
         )
-    if tiles.stage_count >= 2**30:
-        return "a sum must have fewer than 2**30 stages"
-    if cfg.splits > max(1, tiles.stage_count):
-        return f"splits must be at most the {tiles.stage_count} stages of the sum, got {cfg.splits}"
-    roundings = tiles.roundings(cfg.splits)
-    if roundings > tiles.most_roundings:
-        return f"sums must err by at most {tiles.most_roundings:.0f} roundings, this config makes {roundings}"
-    if cfg.splits > 1 and form.out_elements >= 2**31:
-        return f"splits must be 1 for results of 2**31 elements and more, got {cfg.splits}"
-    if prod(tiles.blocks) * cfg.splits >= 2**31:
-        return "the grid must have fewer than 2**31 blocks"
-    return None
+    return beyond_limits(tiles)

@@ -13,17 +13,14 @@ from gpuconv.backend.device import Device
 from gpuconv.backend.launch import Binary, KernelSpec
 from gpuconv.errors import Reject
 from gpuconv.kernels.cuda.base import CudaKernel
-from gpuconv.kernels.cuda.correlation import Strides, correlation
+from gpuconv.kernels.cuda.correlation import correlation
 from gpuconv.kernels.cuda.gemm_choice import least, neighbours, tiles_by_cost
 from gpuconv.kernels.cuda.gemm_tiles import GemmConfig, GemmTiles, illegal
 from gpuconv.kernels.cuda.gemm_work import work
-from gpuconv.kernels.cuda.params import DepthSteps, FastDivmod, GemmParams
+from gpuconv.kernels.cuda.product import refusal
 from gpuconv.kernels.cuda.split_sum import epilogue_defines, split_sum, sum_work
 from gpuconv.kernels.work import Work
-from gpuconv.problem import ITEMSIZE, ConvProblem
-
-#: Cells along an axis: coordinates of taps that reach beyond it still fit into 32 bits.
-_MOST_CELLS = 2**30
+from gpuconv.problem import ConvProblem
 
 
 class CudaImplicitGemmSimt(CudaKernel[GemmConfig]):
@@ -38,15 +35,8 @@ class CudaImplicitGemmSimt(CudaKernel[GemmConfig]):
             return self.reject("runs on CUDA devices only")
         if device.capability < (7, 5):
             return self.reject(f"needs compute capability 7.5, {device.name} has {device.capability}")
-        if p.padding_mode != "zeros":
-            return self.reject(f"pads with zeros only, not with padding_mode {p.padding_mode}")
-        sizes = {"N": p.N, "C": p.C, "K": p.K, "R": p.R, "S": p.S}
-        sizes |= {"the padded height": p.H + sum(p.padding[0]), "the padded width": p.W + sum(p.padding[1])}
-        for name, size in sizes.items():
-            if size >= _MOST_CELLS:
-                return self.reject(f"takes {name} below 2**30, got {size}")
-        reject = illegal(self._tiles(p, self.default_config(p, device)), device)
-        return None if reject is None else self.reject(reject)
+        reason = refusal(p) or illegal(self._tiles(p, self.default_config(p, device)), device)
+        return None if reason is None else self.reject(reason)
 
     def configs(self, p: ConvProblem, device: Device) -> Sequence[GemmConfig]:
         """The default and its neighbours: other tiles, depths of a stage, splits and bands."""
@@ -88,7 +78,7 @@ class CudaImplicitGemmSimt(CudaKernel[GemmConfig]):
             block=(cfg.threads, 1, 1),
             smem_bytes=tiles.smem_bytes,
             pointers=("a", "b", "workspace" if split else "out", "bias", "residual"),
-            params=self._params(tiles).pack(),
+            params=tiles.params.pack(),
         )
         if not split:
             return (spec,)
@@ -131,43 +121,3 @@ class CudaImplicitGemmSimt(CudaKernel[GemmConfig]):
             "OUT_ALONG_N": int(tiles.out_along_n),
         }
         return tuple(sorted((name, str(value)) for name, value in values.items()))
-
-    @staticmethod
-    def _params(tiles: GemmTiles) -> GemmParams:
-        form, cfg = tiles.form, tiles.cfg
-        rows, columns = form.rows, form.columns
-        tiles_m, tiles_n = tiles.tiles_m, tiles.tiles_n
-        raster = min(cfg.raster, tiles_n)
-        itemsize = ITEMSIZE[tiles.p.dtype]
-        # a class meets the taps from its last, each `period` before the one it met before
-        order = (-rows.period, -columns.period) if rows.reverse else (1, 1)
-        product, *others = (FastDivmod.of(max(1, n)) for n in tiles.blocks)
-        return GemmParams(
-            in_strides=form.in_strides.pack(),
-            taps_strides=form.taps_strides.pack(),
-            out_strides=form.out_strides.pack(),
-            in_steps=_steps(form.in_strides, rows.dilation, columns.dilation, itemsize),
-            taps_steps=_steps(form.taps_strides, *order, itemsize),
-            split_elements=form.out_elements,
-            rows=rows.pack(),
-            columns=columns.pack(),
-            stride_h=rows.stride,
-            stride_w=columns.stride,
-            dilation_h=rows.dilation,
-            dilation_w=columns.dilation,
-            images=form.images,
-            channels=form.channels,
-            filters=form.filters,
-            stages_per_split=tiles.stages_per_split,
-            tiles_n=tiles_n,
-            raster=raster,
-            tiles=product,
-            band=FastDivmod.of(max(1, raster * tiles_m)),
-            **dict(zip(("groups", "classes_w", "classes_h"), others, strict=True)),
-        )
-
-
-def _steps(strides: Strides, row: int, column: int, itemsize: int) -> DepthSteps:
-    return DepthSteps(
-        strides.channel * itemsize, strides.row * row * itemsize, strides.column * column * itemsize
-    )

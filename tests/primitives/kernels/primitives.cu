@@ -4,6 +4,8 @@
 #include <gpuconv/ptx/cp_async.cuh>
 #include <gpuconv/ptx/cvt.cuh>
 #include <gpuconv/ptx/global.cuh>
+#include <gpuconv/ptx/ldmatrix.cuh>
+#include <gpuconv/ptx/mma.cuh>
 #include <gpuconv/ptx/shared.cuh>
 
 #ifndef PIECE
@@ -82,6 +84,34 @@ extern "C" __global__ void vectors(Params p) {
   if (p.n == 4) relay<unsigned>(p.a, p.out);
   if (p.n == 8) relay<uint2>(p.a, p.out);
   if (p.n == 16) relay<uint4>(p.a, p.out);
+}
+
+// Four matrices of 8 × 8, as they are and transposed.
+extern "C" __global__ void matrices(Params p) {
+  unsigned char* row = ptx::dynamic_shared() + 16 * threadIdx.x;
+  for (int i = 0; i < 4; ++i) {
+    ptx::st_shared(reinterpret_cast<unsigned*>(row) + i, ptx::ld_global_nc(p.a + 4 * threadIdx.x + i));
+  }
+  __syncwarp();
+  unsigned found[4];
+  if (p.n == 0) ptx::ldmatrix_x4(found, row);
+  else ptx::ldmatrix_x4_trans(found, row);
+  for (int i = 0; i < 4; ++i) ptx::st_global(p.out + 4 * threadIdx.x + i, found[i]);
+}
+
+// Each lane brings four words of a, two of b and a sum of four.
+extern "C" __global__ void multiply(Params p) {
+  const unsigned* words = p.a + 10 * threadIdx.x;
+  unsigned a[4];
+  float sum[4];
+  for (int i = 0; i < 4; ++i) {
+    a[i] = ptx::ld_global_nc(words + i);
+    sum[i] = __uint_as_float(ptx::ld_global_nc(words + 6 + i));
+  }
+  const unsigned b0 = ptx::ld_global_nc(words + 4), b1 = ptx::ld_global_nc(words + 5);
+  if (p.n == 0) ptx::mma_m16n8k16_f16(sum, a, b0, b1);
+  else ptx::mma_m16n8k16_bf16(sum, a, b0, b1);
+  for (int i = 0; i < 4; ++i) ptx::st_global(p.out + 4 * threadIdx.x + i, __float_as_uint(sum[i]));
 }
 
 // a holds divisors; out, for each, quotient and remainder of numbers near its multiples and near 2^31.

@@ -1,10 +1,14 @@
 // What one block computes, and where its operands begin.
 #pragma once
 
-#include <gpuconv/gemm/tiles.cuh>
+#include <gpuconv/gemm/config.cuh>
+#include <gpuconv/tile/operand.cuh>
 
 namespace gpuconv {
 namespace {
+
+using Element = ELEMENT;
+using Sum = Accumulator<Element>;
 
 // Neighbouring blocks walk down a band of columns, so that those that run together share operands in L2.
 struct Block {
@@ -52,36 +56,59 @@ struct Pixel {
         j(IMAGES_FIRST ? digits.mid : digits.low) {}
 };
 
+// Where a result lies along the first column, in elements from its group's first.
+__device__ __forceinline__ long long out_offset(const GemmParams& params, const Block& block, const Pixel& pixel) {
+  const long long row = block.rows.first + static_cast<long long>(pixel.i) * block.rows.step;
+  const long long column = block.columns.first + static_cast<long long>(pixel.j) * block.columns.step;
+  return pixel.image * params.out_strides.image + row * params.out_strides.row + column * params.out_strides.column;
+}
+
 __device__ __forceinline__ Address address(const void* base, long long elements) {
   return reinterpret_cast<Address>(base) + elements * static_cast<long long>(sizeof(Element));
 }
 
-__device__ __forceinline__ void locate(In& in, const GemmParams& params, const Block& block) {
+// The cell that the first tap meets from row `m` of the block's, and where it lies; false behind the last row.
+__device__ __forceinline__ bool locate(const GemmParams& params, const Block& block, int m, int& row, int& column,
+                                       Address& first) {
+  first = 0;
+  row = 0;
+  column = kNowhere;
+  if (block.m + m >= block.count_m) return false;
+  const Pixel pixel(block.radices.advanced(block.start, m));
+  row = block.rows.origin + pixel.i * params.stride_h;
+  column = block.columns.origin + pixel.j * params.stride_w;
+  first = address(params.in, block.g * params.in_strides.group + pixel.image * params.in_strides.image +
+                                 row * params.in_strides.row + column * params.in_strides.column);
+  return true;
+}
+
+template <class Map, class Flight>
+__device__ __forceinline__ void locate_in(InOperand<Map, Flight>& in, const GemmParams& params, const Block& block) {
 #pragma unroll
-  for (int p = 0; p < InMap::kOuters; ++p) {
-    const int m = InMap::outer(p);
-    in.first[p] = 0;
-    in.row[p] = 0;
-    in.column[p] = kNowhere;
-    if (block.m + m >= block.count_m) continue;
-    const Pixel pixel(block.radices.advanced(block.start, m));
-    in.row[p] = block.rows.origin + pixel.i * params.stride_h;
-    in.column[p] = block.columns.origin + pixel.j * params.stride_w;
-    in.first[p] = address(params.in, block.g * params.in_strides.group + pixel.image * params.in_strides.image +
-                                         in.row[p] * params.in_strides.row +
-                                         in.column[p] * params.in_strides.column);
+  for (int p = 0; p < Map::kOuters; ++p) locate(params, block, Map::outer(p), in.row[p], in.column[p], in.first[p]);
+}
+
+// An input that no tap leaves.
+template <class Map, class Flight, class Firsts>
+__device__ __forceinline__ void locate_in(TapsOperand<Map, Flight, Firsts>& in, const GemmParams& params,
+                                          const Block& block) {
+#pragma unroll
+  for (int p = 0; p < Map::kOuters; ++p) {
+    int row, column;
+    in.there[p] = locate(params, block, Map::outer(p), row, column, in.first[p]);
   }
 }
 
-__device__ __forceinline__ void locate(Taps& taps, const GemmParams& params, const Block& block) {
+template <class Map, class Flight>
+__device__ __forceinline__ void locate_taps(TapsOperand<Map, Flight>& taps, const GemmParams& params,
+                                            const Block& block) {
   const long long first = block.g * params.taps_strides.group + block.rows.tap0 * params.taps_strides.row +
                           block.columns.tap0 * params.taps_strides.column;
+  const int n = block.n + Map::outer(0);
+  taps.first.first = address(params.taps, first + n * params.taps_strides.image);
+  taps.first.step = address(nullptr, Map::kOuterStep * params.taps_strides.image);
 #pragma unroll
-  for (int p = 0; p < TapsMap::kOuters; ++p) {
-    const int n = block.n + TapsMap::outer(p);
-    taps.there[p] = n < params.filters;
-    taps.first[p] = address(params.taps, first + n * params.taps_strides.image);
-  }
+  for (int p = 0; p < Map::kOuters; ++p) taps.there[p] = n + p * Map::kOuterStep < params.filters;
 }
 
 }  // namespace

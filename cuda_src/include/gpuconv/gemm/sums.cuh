@@ -2,7 +2,7 @@
 #pragma once
 
 #include <gpuconv/epilogue/finish.cuh>
-#include <gpuconv/gemm/block.cuh>
+#include <gpuconv/gemm/tiles.cuh>
 
 namespace gpuconv {
 
@@ -83,14 +83,12 @@ struct QuadRows {
     Digits digits = block.radices.advanced(block.start, m);
 #pragma unroll
     for (int e = 0; e < kQuadM; ++e) {
-      const Pixel pixel(digits);
-      const long long row = block.rows.first + static_cast<long long>(pixel.i) * block.rows.step;
-      const long long column = block.columns.first + static_cast<long long>(pixel.j) * block.columns.step;
-      offset[e] = pixel.image * params.out_strides.image + row * params.out_strides.row +
-                  column * params.out_strides.column;
+      offset[e] = out_offset(params, block, Pixel(digits));
       digits = block.radices.sum(digits, {1, 0, 0});
     }
-    neighbours = count == kQuadM && offset[kQuadM - 1] - offset[0] == kQuadM - 1;
+    neighbours = count == kQuadM;
+#pragma unroll
+    for (int e = 1; e < kQuadM; ++e) neighbours = neighbours && offset[e] == offset[0] + e;
   }
 };
 

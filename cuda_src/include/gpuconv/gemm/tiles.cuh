@@ -1,14 +1,10 @@
 // Everything about tiles that follows from the definitions; gpuconv/kernels/cuda/gemm_tiles.py computes the same.
 #pragma once
 
-#include <gpuconv/gemm/config.cuh>
-#include <gpuconv/tile/operand.cuh>
+#include <gpuconv/gemm/block.cuh>
 
 namespace gpuconv {
 namespace {
-
-using Element = ELEMENT;
-using Sum = Accumulator<Element>;
 
 constexpr int kQuad = 16 / sizeof(Sum);  // cells of the widest shared-memory load
 constexpr int kLanesM = WARP_M / THREAD_M, kLanesN = WARP_N / THREAD_N;
@@ -27,8 +23,8 @@ constexpr int kPitchM = BLOCK_M + kPad, kPitchN = BLOCK_N + kPad;
 
 using InMap = OperandMap<Element, BLOCK_M, BLOCK_K, kThreads, IN_ALONG_DEPTH, IN_VECTOR>;
 using TapsMap = OperandMap<Element, BLOCK_N, BLOCK_K, kThreads, TAPS_ALONG_DEPTH, TAPS_VECTOR>;
-using In = InOperand<InMap, Sum, kPitchM>;
-using Taps = TapsOperand<TapsMap, Sum, kPitchN>;
+using In = InOperand<InMap, InFlight<InMap, Sum, kPitchM>>;
+using Taps = TapsOperand<TapsMap, InFlight<TapsMap, Sum, kPitchN>>;
 using Table = DepthTable<BLOCK_K>;
 using Cursor = DepthCursor<BLOCK_K, CHANNELS_FIRST>;
 

@@ -12,28 +12,52 @@ namespace gpuconv {
 // Beyond every axis, also once a cell's coordinate is added.
 constexpr int kNowhere = static_cast<int>(0x80000000u);
 
+// Bytes from the operand's first tap and channel to a place of the sum; none beyond the sum's end, which its high word
+// tells.
+struct DepthOffset {
+  unsigned long long bytes;
+
+  __device__ __forceinline__ static DepthOffset of(long long offset, bool there) {
+    const auto bits = static_cast<unsigned long long>(offset);
+    return {there ? bits : static_cast<unsigned>(bits) | 1ull << 63};
+  }
+  __device__ __forceinline__ bool there() const { return bytes >> 32 != 0x80000000u; }
+};
+
 // Where an operand has one place of the sum. Moved as one: a compiler that sees its parts moves them one by one.
 struct alignas(16) DepthPlace {
   unsigned words[4];
 
-  __device__ __forceinline__ static DepthPlace of(long long offset, int row, int column) {
-    const auto bits = static_cast<unsigned long long>(offset);
-    return {{static_cast<unsigned>(bits), static_cast<unsigned>(bits >> 32), static_cast<unsigned>(row),
+  __device__ __forceinline__ static DepthPlace of(DepthOffset offset, int row, int column) {
+    return {{static_cast<unsigned>(offset.bytes), static_cast<unsigned>(offset.bytes >> 32), static_cast<unsigned>(row),
              static_cast<unsigned>(column)}};
   }
-  // Bytes from the operand's first tap and channel.
   __device__ __forceinline__ unsigned long long offset() const {
     return static_cast<unsigned long long>(words[1]) << 32 | words[0];
   }
   // Cells of the input from that of the first tap; the row is kNowhere beyond the end of the sum.
   __device__ __forceinline__ unsigned row() const { return words[2]; }
   __device__ __forceinline__ unsigned column() const { return words[3]; }
-  __device__ __forceinline__ bool there() const { return static_cast<int>(words[2]) >= 0; }
 };
 
 template <int BlockK>
 struct DepthTable {
-  DepthPlace in[BlockK], taps[BlockK];
+  DepthPlace in[BlockK];
+  DepthOffset taps[BlockK];
+};
+
+struct alignas(16) StoredDigits {
+  int words[4];
+
+  __device__ __forceinline__ static StoredDigits of(Digits digits, int beside) {
+    return {{digits.low, digits.mid, digits.high, beside}};
+  }
+  __device__ __forceinline__ Digits digits() const { return {words[0], words[1], words[2]}; }
+};
+
+template <class Cursor>
+struct Waiting {
+  StoredDigits at, step;
 };
 
 // One place of stage after stage. `ChannelsFirst`: channels are counted before taps, else columns and rows of taps.
@@ -50,6 +74,23 @@ struct DepthCursor {
         channels(channels_),
         rows(rows_.taps) {}
 
+  // One that waited in shared memory, where also its radices lie.
+  __device__ __forceinline__ DepthCursor(int channels_, const Waiting<DepthCursor>* waiting) : channels(channels_) {
+    const StoredDigits now = ptx::ld_shared(&waiting->at), by = ptx::ld_shared(&waiting->step);
+    const int columns = now.words[3];
+    at = now.digits();
+    step = by.digits();
+    rows = by.words[3];
+    radices = ChannelsFirst ? Radices{channels, columns} : Radices{columns, rows};
+  }
+  __device__ __forceinline__ void wait(Waiting<DepthCursor>* waiting) const {
+    ptx::st_shared(&waiting->at, StoredDigits::of(at, ChannelsFirst ? radices.mid : radices.low));
+  }
+  __device__ __forceinline__ void wait_first(Waiting<DepthCursor>* waiting) const {
+    wait(waiting);
+    ptx::st_shared(&waiting->step, StoredDigits::of(step, rows));
+  }
+
   __device__ __forceinline__ void next() { at = radices.sum(at, step); }
 
   // `wanted`: whether the stage is to be loaded at all.
@@ -63,9 +104,10 @@ struct DepthCursor {
     const DepthSteps &in = params.in_steps, &taps = params.taps_steps;
     const int row = there ? static_cast<int>(r) * params.dilation_h : kNowhere;
     const int column = static_cast<int>(s) * params.dilation_w;
-    ptx::st_shared(&table->in[place], DepthPlace::of(c * in.channel + r * in.row + s * in.column, row, column));
-    ptx::st_shared(&table->taps[place],
-                   DepthPlace::of(c * taps.channel + r * taps.row + s * taps.column, there ? 0 : kNowhere, 0));
+    const DepthOffset to_cell = DepthOffset::of(c * in.channel + r * in.row + s * in.column, there);
+    const DepthOffset to_tap = DepthOffset::of(c * taps.channel + r * taps.row + s * taps.column, there);
+    ptx::st_shared(&table->in[place], DepthPlace::of(to_cell, row, column));
+    ptx::st_shared(&table->taps[place], to_tap);
   }
 };
 

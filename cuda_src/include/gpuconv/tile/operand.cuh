@@ -37,6 +37,8 @@ struct OperandMap {
   static_assert(kOuters * kLanesAcross * kWarpsAcross * kOuterVector == Outer, "threads divide the outer axis");
   static_assert(kDepths * kLanesDown * kWarpsDown * kDepthVector == Depth, "threads divide the depth");
 
+  static constexpr int kOuterStep = kWarpsAcross * kLanesAcross * kOuterVector;  // from a thread's vector to its next
+
   // First place of a thread's vectors in the tile.
   static __device__ __forceinline__ int outer(int p) {
     const int warp = threadIdx.x / 32 % kWarpsAcross, lane = threadIdx.x % kLanesAcross;
@@ -95,18 +97,20 @@ struct InFlight {
   }
 };
 
-// The input: for each of the thread's pixels the cell that its first tap meets, which may lie outside.
-template <class Map, class Sum, int Pitch>
+// The input: for each of the thread's pixels the cell that its first tap meets, which may lie outside. `places` is the
+// operand's half of a table.
+template <class Map_, class Flight>
 struct InOperand {
+  using Map = Map_;
   Address first[Map::kOuters];
   int row[Map::kOuters], column[Map::kOuters];
-  InFlight<Map, Sum, Pitch> flight;
+  Flight flight;
 
-  template <bool Aligned, int BlockK>
-  __device__ __forceinline__ void load(const DepthTable<BlockK>* table, unsigned rows, unsigned columns) {
+  template <bool Aligned>
+  __device__ __forceinline__ void load(const DepthPlace* places, unsigned rows, unsigned columns) {
 #pragma unroll
     for (int d = 0; d < Map::kDepths; ++d) {
-      const DepthPlace place = ptx::ld_shared(&table->in[Map::depth(d)]);
+      const DepthPlace place = ptx::ld_shared(&places[Map::depth(d)]);
 #pragma unroll
       for (int p = 0; p < Map::kOuters; ++p) {
         const unsigned y = row[p] + place.row();
@@ -117,21 +121,31 @@ struct InOperand {
   }
 };
 
-// The taps: for each of the thread's filters the first one.
-template <class Map, class Sum, int Pitch>
-struct TapsOperand {
-  Address first[Map::kOuters];
-  bool there[Map::kOuters];
-  InFlight<Map, Sum, Pitch> flight;
+// Addresses equally far apart, in the registers of two.
+struct Spaced {
+  Address first;
+  unsigned long long step;
 
-  template <bool Aligned, int BlockK>
-  __device__ __forceinline__ void load(const DepthTable<BlockK>* table) {
+  __device__ __forceinline__ Address operator[](int i) const { return first + i * step; }
+};
+
+// The taps: for each of the thread's filters the first one. Also an input that no tap leaves: its pixels lie anywhere.
+template <class Map_, class Flight, class Firsts = Spaced>
+struct TapsOperand {
+  using Map = Map_;
+  Firsts first;
+  bool there[Map::kOuters];
+  Flight flight;
+
+  template <bool Aligned, class Place>
+  __device__ __forceinline__ void load(const Place* places) {
 #pragma unroll
     for (int d = 0; d < Map::kDepths; ++d) {
-      const DepthPlace place = ptx::ld_shared(&table->taps[Map::depth(d)]);
+      const auto* place = reinterpret_cast<const DepthOffset*>(&places[Map::depth(d)]);
+      const DepthOffset offset = ptx::ld_shared(place);
 #pragma unroll
       for (int p = 0; p < Map::kOuters; ++p)
-        flight.template load<Aligned>(p, d, first[p] + place.offset(), there[p] && place.there());
+        flight.template load<Aligned>(p, d, first[p] + offset.bytes, there[p] && offset.there());
     }
   }
 };

@@ -45,6 +45,11 @@ void copy_async(void* shared, const void* global, int bytes, int source_bytes, S
 void copy_async_commit();
 void copy_async_wait(int newest);
 
+// ldmatrix and mma.sync of whole warps.
+enum class Half { f16, bf16 };
+void load_matrices(unsigned (&matrices)[4], const void* row, bool transposed, Site site);
+void multiply_matrices(Half half, float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, Site site);
+
 enum class Access { global_load, global_store, shared_load, shared_store };
 [[noreturn]] void bad_address(Access access, const void* address, unsigned bytes, Site site);
 void count(Access access, const void* address, unsigned bytes, Site site);

@@ -1,0 +1,77 @@
+// How a block's threads bring one operand of a matrix product into a stage of shared memory, without waiting where
+// copies of 4, 8 or 16 bytes allow.
+#pragma once
+
+#include <gpuconv/mma/swizzle.cuh>
+#include <gpuconv/ptx/cp_async.cuh>
+
+namespace gpuconv {
+
+// Who copies what. Vectors of neighbours in memory lie along the depth or along the outer axis, and so do the rows
+// of shared memory. Neighbouring threads take a row's neighbouring vectors of 16 bytes, so that requests are of whole
+// rows; of shorter vectors, those of one piece and then the next row's, so that stores meet no bank twice.
+template <class Element_, int Outer, int Depth, int Threads, bool AlongDepth, int Vector>
+struct CopyMap {
+  using Element = Element_;
+  static constexpr int kVector = Vector;
+  static constexpr bool kAlongDepth = AlongDepth;
+  static constexpr int kOuterVector = AlongDepth ? 1 : Vector, kDepthVector = AlongDepth ? Vector : 1;
+  static constexpr int kAcross = Outer / kOuterVector, kDown = Depth / kDepthVector;
+  static constexpr int kWanted = Vector == 8 ? kDown : 8 / Vector;
+  static constexpr int kThreadsDown =
+      AlongDepth ? least(kDown, most(kWanted, Threads / kAcross)) : Threads / least(Threads, kAcross);
+  static constexpr int kThreadsAcross = Threads / kThreadsDown;
+  static constexpr int kOuters = kAcross / kThreadsAcross;  // of a thread
+  static constexpr int kDepths = kDown / kThreadsDown;      // for each of them
+  static_assert(kOuters * kThreadsAcross * kOuterVector == Outer, "threads divide the outer axis");
+  static_assert(kDepths * kThreadsDown * kDepthVector == Depth, "threads divide the depth");
+
+  // Steps from a thread's vector to its next.
+  static constexpr int kOuterStep = kThreadsAcross * kOuterVector, kDepthStep = kThreadsDown * kDepthVector;
+
+  // First place of a thread's vectors in the tile.
+  static __device__ __forceinline__ int outer(int p) {
+    const int thread = AlongDepth ? threadIdx.x / kThreadsDown : threadIdx.x % kThreadsAcross;
+    return thread * kOuterVector + p * kOuterStep;
+  }
+  static __device__ __forceinline__ int depth(int d) {
+    const int thread = AlongDepth ? threadIdx.x % kThreadsDown : threadIdx.x / kThreadsAcross;
+    return thread * kDepthVector + d * kDepthStep;
+  }
+};
+
+// Under way to a stage, row by row as `Map` has it.
+template <class Map>
+struct Copies {
+  using Element = typename Map::Element;
+  static constexpr int kSize = sizeof(Element), kBytes = Map::kVector * kSize;
+  static constexpr int kRowBytes = (Map::kAlongDepth ? Map::kDown : Map::kAcross) * kBytes;
+  using Rows = Swizzle<kRowBytes>;
+  static constexpr int kTileBytes = (Map::kAlongDepth ? Map::kAcross : Map::kDown) * kRowBytes;
+  unsigned char* tile;  // in the stage that is written
+  int first;            // the thread's first vector in it
+
+  __device__ __forceinline__ Copies()
+      : first(Map::kAlongDepth ? Rows::place(Map::outer(0), Map::depth(0) * kSize)
+                               : Rows::place(Map::depth(0), Map::outer(0) * kSize)) {}
+
+  template <bool Aligned>
+  __device__ __forceinline__ void load(int p, int d, Address address, bool there) {
+    const int row = Map::kAlongDepth ? p * Map::kOuterStep : d * Map::kDepthStep;
+    const int byte = (Map::kAlongDepth ? d * Map::kDepthStep : p * Map::kOuterStep) * kSize;
+    unsigned char* to = tile + (first ^ byte ^ Rows::turn(row)) + row * kRowBytes;
+    if constexpr (Aligned && kBytes >= 4) {
+      ptx::cp_async_ca<kBytes>(to, reinterpret_cast<const void*>(address), there ? kBytes : 0);
+    } else {
+      const Element* from = reinterpret_cast<const Element*>(address);
+      Pack<Element, Map::kVector> found{};
+      if (there) {
+#pragma unroll
+        for (int i = 0; i < Map::kVector; ++i) found[i] = ptx::ld_global_nc(from + i);
+      }
+      ptx::st_shared(reinterpret_cast<Pack<Element, Map::kVector>*>(to), found);
+    }
+  }
+};
+
+}  // namespace gpuconv

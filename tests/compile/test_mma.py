@@ -1,0 +1,58 @@
+"""What the main loop of the product by tensor cores is made of: ratios that no change may worsen."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import sass, static
+from gpuconv.backend import dump, jit
+from gpuconv.backend.cards import like
+from gpuconv.kernels.cuda.implicit_gemm_sm80 import CudaImplicitGemmSm80
+from gpuconv.kernels.cuda.mma_tiles import MmaConfig
+from gpuconv.problem import ConvProblem
+from tests.compile.cards import card
+from tests.compile.test_kernels import compiler
+
+__all__ = ["compiler"]
+
+KERNEL = CudaImplicitGemmSm80()
+#: The most integer instructions for one of tensor cores.
+INTEGERS = {
+    "fprop_n32c128h28w28k128r3s3p1_nhwc_f16": 2.0,
+    "fprop_n32c128h28w28k128r3s3p1_nhwc-ohwi_bf16": 2.0,
+    "fprop_n32c128h28w28k128r1s1_nhwc-ohwi_f16": 1.8,
+    "fprop_n32c128h28w28k128r3s3u2p1_nhwc_f16+bias+res+relu": 2.0,
+    "dgrad_n32c128h28w28k128r3s3p1_nhwc_f16": 2.0,
+    "dgrad_n32c128h28w28k128r3s3u2p1_nhwc-ohwi_f16": 2.0,
+    "wgrad_n32c128h28w28k128r3s3p1_nhwc_f16": 2.0,
+    "wgrad_n32c128h28w28k128r3s3p1_nhwc-ohwi_bf16": 2.0,
+    "fprop_n32c36h28w28k36r3s3p1_nhwc-ohwi_f16": 3.0,  # copies of 8 bytes
+}
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (8, 6), (9, 0)])
+@pytest.mark.parametrize("text", INTEGERS)
+def test_the_main_loop_multiplies(compiler, need, text, capability):
+    if all(dump.tool(name) is None for name in ("nvdisasm", "cuobjdump")):
+        need("compile", "there is neither nvdisasm nor cuobjdump")
+    p, device = ConvProblem.parse(text), card(capability)
+    spec, *_ = KERNEL.launches(p, MmaConfig(splits=2 if p.op == "wgrad" else 1), device)
+    ((_, cubin),) = jit.compile_all([spec.binary]).items()
+    loop = next(loop for loop in main_loops(cubin) if loop.opcodes["LDGSTS"])
+    opcodes, kinds = loop.opcodes, loop.kinds
+    # a warp's 64 × 64 results of 32 places; of each operand 8 squares; 16 KiB that 128 threads copy
+    assert opcodes["HMMA"] == 4 * 8 * 2
+    assert opcodes["LDSM"] == 2 * 8
+    assert opcodes["LDGSTS"] == 8 * 8 // int(dict(spec.binary.defines)["IN_VECTOR"])
+    assert kinds["add"] == 4 * 8 * 4, "a chain joins the total once"
+    assert kinds["integer"] <= INTEGERS[text] * opcodes["HMMA"], opcodes
+    assert not opcodes["LDL"] + opcodes["STL"]
+    # shared memory is busy no longer than Ampere's tensor cores; one warp of four writes the table
+    writer = sass.Loop(tuple(text for text in loop.instructions if "STS" in text)).wavefronts + 2 * 4
+    ampere = like(card((8, 0)))
+    assert 4 * loop.wavefronts - 3 * writer <= 128 * 128 * 32 / ampere.tensor_lanes, loop.wavefronts
+
+
+def main_loops(cubin):
+    """Those that multiply: with asynchronous copies, and for arrays that are not aligned."""
+    return [loop for loop in sass.loops(static.disassembled(cubin)) if loop.opcodes["HMMA"]]
