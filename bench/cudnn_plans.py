@@ -12,6 +12,7 @@ import csv
 import json
 import re
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +21,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.check import cudnn
 from gpuconv import measure
 from gpuconv.layout import LAYOUTS
 from gpuconv.problem import OPS, ConvProblem
 from gpuconv.report import environment, shapes
 from gpuconv.report.records import ResultFile
 from gpuconv.validate import cudnn_graph
-from gpuconv.validate.cudnn import Cudnn, NoPlan
+from gpuconv.validate.cudnn import Cudnn, NoPlan, by_time
 
 RESULTS = Path(__file__).parent / "results"
 #: Columns: dtype and precision.
@@ -118,7 +120,10 @@ def counted(chosen: Iterable[ConvProblem]) -> Iterator[dict[str, Any]]:
 
 
 def timed(p: ConvProblem, by: Cudnn, seconds: float = 1.0, clock: Any = None) -> dict[str, Any]:
-    """One row of times: cuDNN's own choice, and the fastest; its error is the fastest plan's."""
+    """One row of times: cuDNN's own choice, and the fastest whose result is within the bound, its error too.
+
+    A plan that is faster but wrong, or writes nothing, is named in ``"why"``.
+    """
     try:
         given = measure.operands(p)
         prepared = by.prepare(p, given)
@@ -126,20 +131,37 @@ def timed(p: ConvProblem, by: Cudnn, seconds: float = 1.0, clock: Any = None) ->
     except (NoPlan, MemoryError) as error:
         return {"problem": str(p), "plans": 0, "why": str(error) or type(error).__name__}
     untried = prepared.graph.plans[0]
-    fastest, timing = min(times.items(), key=lambda item: item[1].us)
     row = {"problem": str(p), "plans": len(times), "refused": sum(prepared.graph.refused.values())}
-    if timing.failure is not None:
-        return {**row, "why": f"none runs: {timing.failure}"}
-    error = measure.error_over_bound(p, prepared.numpy(prepared.call(fastest)()), given)
-    row |= {"untried": untried.name, "fastest": fastest.name, "fastest_us": f"{timing.us:.6g}"}
+    judge, beyond = measure.expected(p, given).of_others(), []
+    for plan, timing in by_time(times):
+        if timing.failure is not None:
+            return {**row, "why": "; ".join([f"none runs: {timing.failure}", *beyond])}
+        error = judge.judge(prepared.computed(plan)).error_over_bound
+        if error <= 1:
+            break
+        beyond.append(f"{plan.name} is outside the bound, {error:.3g}")
+    else:
+        return {**row, "why": "; ".join(beyond)}
     first = times[untried]
-    why = "" if first.failure is None else f"the untried one does not run: {first.failure}"
+    if first.failure is not None:
+        beyond.append(f"the untried one does not run: {first.failure}")
     return {
         **row,
+        "untried": untried.name,
         "untried_us": "" if first.failure else f"{first.us:.6g}",
+        "fastest": plan.name,
+        "fastest_us": f"{timing.us:.6g}",
         "err/bound": f"{error:.3g}",
-        "why": why,
+        "why": "; ".join(beyond),
     }
+
+
+def times_file(device: str, by: str, date: str, commit: str | None) -> tuple[str, str]:
+    """Name and first line of the file of times on a device, by the cuDNN of `Cudnn.name`."""
+    version = by.split()[1].rstrip(",")
+    name = re.sub(r"\W+", "-", device.lower())
+    about = f"Every plan run and timed on {device}, in microseconds: {by}, {date[:10]}, commit {commit}"
+    return f"cudnn-times-{version}-{name}.csv", about
 
 
 def write(path: Path, about: str, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> int:
@@ -219,6 +241,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = f"with --timed (default: {default[0]})"
         parser.add_argument(f"--{name}", nargs="+", choices=allowed, default=default, help=text)
     given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        cudnn.use_wheel(Path(folder))
+        return _written(given)
+
+
+def _written(given: argparse.Namespace) -> int:
     chosen = [layer for layer in layers() if Path(sizes(layer)).match(given.only)]
     try:
         version = cudnn_graph.version()
@@ -227,20 +255,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
-    about = f"cuDNN {version}, frontend {frontend}, {environment.now()[:10]}"
     if by is None:
         path = given.out / f"cudnn-plans-{version}.csv"
+        about = f"cuDNN {version}, frontend {frontend}, {environment.now()[:10]}"
         about = f"Planned for the description of an H200, without a device: {about}"
         count = write(path, about, ("layer", "op", "layout", *FORMS, "why"), counted(chosen))
     else:
-        name = re.sub(r"\W+", "-", by.device.name.lower())
-        path = given.out / f"cudnn-times-{version}-{name}.csv"
+        name, about = times_file(by.device.name, by.name, environment.now(), environment.commit_of())
+        path = given.out / name
         wanted = (
             problem(layer, op, layout, form)
             for op, layout, form, layer in product(given.op, given.layout, given.form, chosen)
         )
-        commit = environment.commit_of()
-        about = f"Every plan run and timed on {by.device.name}, in microseconds: {about}, commit {commit}"
         count = write(path, about, TIMES, (timed(p, by) for p in wanted))
     print(f"written: {path}, {count} rows")
     return 0

@@ -28,12 +28,14 @@ class Tensor:
 
     def __init__(self, dim: Any = None, stride: Any = None, compute: Any = None) -> None:
         self.dim, self.stride, self.compute = dim, stride, compute
+        self.dtype: Any = None
 
     def set_output(self, value: bool) -> Tensor:
         assert value
         return self
 
     def set_data_type(self, dtype: Any) -> Tensor:
+        self.dtype = dtype
         return self
 
     def set_dim(self, dim: Any) -> Tensor:
@@ -138,7 +140,9 @@ class Graph:
         self.ran.append((index, workspace))
         (out,) = (tensor for tensor in pack if tensor.compute is not None)
         values = {tensor: tensor.at(pack[tensor], self.dtype) for tensor in pack if tensor is not out}
-        out.at(pack[out], self.dtype)[...] = out.compute(values).astype(self.dtype)
+        # what has no type of its own has the intermediate one, and is too wide for its memory
+        assert out.dtype is self.dtype, f"the result is {out.dtype}, its memory {self.dtype}"
+        out.at(pack[out], out.dtype)[...] = out.compute(values).astype(out.dtype)
 
 
 class Array(np.ndarray):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from bench.check import cudnn, layers
@@ -14,9 +15,12 @@ from gpuconv.report.baselines import Baseline
 from gpuconv.report.validated import validate
 from gpuconv.validate import random_problems
 from tests.cases import Mismatch
+from tests.problems import DTYPES
 
-#: Beside a layer of each family, operation and dtype.
+#: Random problems that the other side takes, beside a layer of each family, operation and dtype.
 RANDOM = 400
+#: Of so many that are drawn, at most.
+DRAWN = 100 * RANDOM
 SEED = 0
 
 
@@ -24,8 +28,14 @@ def items(where: Where) -> Iterable[Item]:
     """A layer of each kind first, then random problems."""
     baseline = cudnn.cudnn(where, fastest=False)
     chosen = layers.limited(layers.problems(where.dry_run), 1)
-    chosen += random_problems.problems(RANDOM, SEED)
+    chosen = list(dict.fromkeys([*chosen, *comparable(baseline)]))
     return [Item(str(p), partial(compare, p, where, baseline), layers.cluster(p)) for p in chosen]
+
+
+def comparable(baseline: cudnn.CudnnBaseline) -> Iterator[ConvProblem]:
+    """Random problems that both sides compute: what is compared counts, not what is drawn."""
+    drawn = random_problems.problems(DRAWN, SEED, dtypes=tuple(DTYPES))
+    return islice(filter(baseline.takes, drawn), RANDOM)
 
 
 class Theirs:
@@ -54,7 +64,7 @@ def compare(p: ConvProblem, where: Where, baseline: cudnn.CudnnBaseline) -> dict
         raise RuntimeError(f"{failed[0].kernel}({failed[0].config}): {failed[0].failure}")
     if not found.checked:
         raise Skip("; ".join(map(str, found.rejects)))
-    worst = max(found.checked, key=lambda each: each.error_over_bound or 0)
+    worst = max(found.checked, key=lambda each: (each.wrong, each.error_over_bound or 0))
     theirs = found.beside
     data = {
         "ours": worst.error_over_bound,
@@ -64,6 +74,9 @@ def compare(p: ConvProblem, where: Where, baseline: cudnn.CudnnBaseline) -> dict
         "config": worst.config,
         "kernels": len({each.kernel for each in found.checked}),
     }
+    if worst.overwrites:
+        culprit = f"{p}: {worst.kernel}({worst.config})"
+        raise Mismatch(f"{culprit} writes to its operands {', '.join(worst.overwrites)}", **data)
     if worst.wrong:
         where_ = {"at": [list(worst.worst)], "got": [worst.got], "expected": [worst.right]}
         message = f"{p}: {worst.kernel}({worst.config}): error {worst.error_over_bound} of the bound"

@@ -18,6 +18,7 @@ from gpuconv.layout import FROM_COMMON, TO_COMMON
 from gpuconv.measure import Operands
 from gpuconv.problem import ConvProblem
 from gpuconv.report.baselines import SCIPY_MODES, Baseline, Bound, Role
+from gpuconv.validate import cudnn_graph
 from gpuconv.validate.cudnn import Cudnn
 
 #: Where the frontend's wheel may lie; git ignores it.
@@ -28,6 +29,9 @@ TRYING = 0.5
 
 class CudnnBaseline(Baseline, Protocol):
     """Either of the two below."""
+
+    def takes(self, p: ConvProblem) -> bool:
+        """Whether it may compute a problem, as far as that can be told without asking cuDNN."""
 
     def forget(self) -> None:
         """Give back memory that is kept for later."""
@@ -48,6 +52,10 @@ class FrontendCudnn:
         self._by, self._fastest = by, fastest
         self.role: Role = "cudnn" if fastest else "cudnn_heuristic"
         self.name = f"{by.name}, {'fastest' if fastest else 'chosen untried'}"
+
+    def takes(self, p: ConvProblem) -> bool:
+        """See `CudnnBaseline`."""
+        return cudnn_graph.unsupported(p) is None
 
     def bind(self, p: ConvProblem, given: Operands) -> Bound:
         """The whole problem, its epilogue included; raises `gpuconv.validate.cudnn.NoPlan` with a reason."""
@@ -93,12 +101,16 @@ class TorchCudnn:
         torch.backends.cudnn.benchmark_limit = 0  # every plan
         torch.backends.cudnn.deterministic = False
 
+    def takes(self, p: ConvProblem) -> bool:
+        """See `CudnnBaseline`: nothing fused, and what `gpuconv.validate.cudnn_graph` says of cuDNN."""
+        fused = p.bias or p.residual or p.relu
+        even = all(first == last for first, last in p.padding)
+        return even and not fused and cudnn_graph.unsupported(p) is None
+
     def bind(self, p: ConvProblem, given: Operands) -> Bound | None:
         """The convolution or a gradient, without epilogue; None where cuDNN has no such call."""
         torch = self._torch
-        if any(first != last for first, last in p.padding) or p.padding_mode != "zeros":
-            return None
-        if p.bias or p.residual or p.relu:
+        if not self.takes(p):
             return None
         pads, stride, dilation = [side[0] for side in p.padding], list(p.stride), list(p.dilation)
         # 16-bit types need their tensor cores, which some versions hide behind the same switch
@@ -206,8 +218,8 @@ class CupyImages:
         return Bound(call, lambda found: self._cupy.asnumpy(found).reshape(p.y_shape))
 
 
-class DeviceLost(Exception):
-    """No `RuntimeError`: whoever leaves a baseline out for those must not go on."""
+class DeviceLost(LaunchError):
+    """Another library's doing, perhaps; whoever leaves a baseline out for its errors must not go on."""
 
 
 class Optional:
@@ -283,7 +295,7 @@ def use_wheel(folder: Path, wheels: Path = WHEELS) -> None:
     wheels : Path
         Where to look for it.
     """
-    if importlib.util.find_spec("cudnn") is not None:
+    if "cudnn" in sys.modules or importlib.util.find_spec("cudnn") is not None:
         return
     python = f"-cp{sys.version_info.major}{sys.version_info.minor}-"
     found = sorted(path for path in wheels.glob("nvidia_cudnn_frontend-*.whl") if python in path.name)

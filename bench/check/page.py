@@ -46,10 +46,27 @@ def write(out: Path, steps: Sequence[Step], state: State) -> None:
         _remove_older(out, name, state)
         results.save(out / name)
         state.append(kind="wrote", name=name, digest=_digest(out / name))
+    _write_times(out, head, found.get("plans", StepState()), state)
     files[FILE] = state.path.read_text(encoding="utf-8", errors="replace")
     files[PAGE] = "\n".join(_page(head, steps, found, environment, results)) + "\n"
     for name, text in files.items():
         _write(out / name, text)
+
+
+def _write_times(out: Path, head: dict[str, Any], plans: StepState, state: State) -> None:
+    """The table of `bench.cudnn_plans`, where any plan was timed."""
+    timed = [line["data"] for line in plans.ended.values() if "times" in line["data"]]
+    if not timed:
+        return
+    from bench import cudnn_plans
+
+    last = timed[-1]
+    name, about = cudnn_plans.times_file(last["device"], last["cudnn"], head["began"], head["commit"])
+    _remove_older(out, name, state)
+    part = out / f".{name}.part"
+    cudnn_plans.write(part, about, cudnn_plans.TIMES, (data["times"] for data in timed))
+    os.replace(part, out / name)
+    state.append(kind="wrote", name=name, digest=_digest(out / name))
 
 
 def _remove_older(out: Path, name: str, state: State) -> None:
@@ -58,7 +75,7 @@ def _remove_older(out: Path, name: str, state: State) -> None:
     A name alone would not do: the folder may be another one, and hold a file of that name that people keep.
     """
     wrote = {(line["name"], line["digest"]) for line in state.lines() if line.get("kind") == "wrote"}
-    for old in out.glob("*.json"):
+    for old in out.glob(f"*{Path(name).suffix}"):
         if old.name != name and old.is_file() and (old.name, _digest(old)) in wrote:
             old.unlink()
 

@@ -82,6 +82,7 @@ STEPS = (
     Step("tune", "quick tune", "bench.check.tune", 120),
     Step("heuristics", "time of the plan that cuDNN chooses untried", "bench.check.heuristics", 60),
     Step("benchmarks", "times beside cuDNN's fastest plan", "bench.check.benchmarks", 240, 15),
+    Step("plans", "times of every plan of cuDNN's for the tables' layers", "bench.check.plans", 120, 15),
     Step("ncu", "profiles of each family's worst", "bench.check.profiles", 90, 20),
 )
 NAMES = tuple(step.name for step in STEPS)

@@ -135,9 +135,9 @@ def progress_bar(length: int, *, shown: bool) -> Iterator[Callable[[int], Any]]:
         yield bar.update
 
 
-def emit(command: str, results: Sequence[dict[str, Any]]) -> None:
-    """Print the results of a command as JSON."""
-    document = {"schema": SCHEMA, "command": command, "results": results}
+def emit(command: str, results: Sequence[dict[str, Any]], **about: Any) -> None:
+    """Print the results of a command as JSON, under what is to be said about all of them."""
+    document = {"schema": SCHEMA, "command": command, **about, "results": results}
     write(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 

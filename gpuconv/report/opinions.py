@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -57,7 +58,7 @@ class CudnnOpinion:
         prepared = self._by.prepare(p, given)
         if not self._every:
             plan = prepared.graph.plans[0]
-            yield plan.name, prepared.numpy(prepared.call(plan)())
+            yield plan.name, prepared.computed(plan)
             return
         failures = []
         for plan, found in prepared.results():
@@ -96,11 +97,28 @@ class TorchOpinion:
             bare = replace(bare, dtype="f32")
             given = given._replace(a=given.a.astype(np.float32), b=given.b.astype(np.float32))
         bordered, operands, crop = with_border(bare, given)
-        bound = self._baseline.bind(bordered, operands)
-        if bound is None:
-            raise RuntimeError("has no such call")
-        result = crop(bound.numpy(bound.call()))
+        with own_kernels():
+            bound = self._baseline.bind(bordered, operands)
+            if bound is None:
+                raise RuntimeError("has no such call")
+            result = crop(bound.numpy(bound.call()))
         yield "", _finished(p, result, given) if fused else result
+
+
+@contextmanager
+def own_kernels() -> Iterator[None]:
+    """Keep PyTorch from oneDNN, whose gradients to some 1×1 weights damage its memory.
+
+    The process then ends by SIGSEGV when oneDNN's cache of primitives is emptied: at exit, or in the middle
+    of the work where its capacity is reached (torch 2.13 on AVX-512). PyTorch's own kernels do as well.
+    """
+    from torch.backends import mkldnn
+
+    before = mkldnn.set_flags(False)
+    try:
+        yield
+    finally:
+        mkldnn.set_flags(before[0])
 
 
 def with_border(

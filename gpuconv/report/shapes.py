@@ -17,6 +17,8 @@ from gpuconv.problem import ConvProblem, Op
 SHAPES: Final = Path(__file__).parents[1] / "data" / "shapes"
 NUMBERS: Final = ("N", "C", "H", "W", "K", "R", "S", "stride", "pad", "dilation", "groups")
 COUNT: Final = "weight_in_network(count)"
+#: Characters of a wrong header that are told.
+_SHOWN: Final = 100
 HEADER: Final = ["name", *NUMBERS, COUNT, "source"]
 #: Six times as many channels come out as go in: of its arrays only one becomes huge.
 HUGE_LAYER: Final = "efficientnetb0-06-c16k96-112x112-1x1s1-n32"
@@ -90,20 +92,33 @@ def read(path: Path) -> list[Layer]:
     Raises
     ------
     ValueError
-        For a row that describes no convolution; the message names file, line and column.
+        For what is no table, and a row that describes no convolution; the message names file, line and
+        column.
     """
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = csv.reader(file, strict=True)
-        header = next(rows, [])
-        if header != HEADER:
-            raise ValueError(f"{path.name}: header must be {','.join(HEADER)}, got {','.join(header)}")
-        layers = []
-        for row in rows:
-            try:
-                layers.append(_layer(row))
-            except ValueError as error:
-                raise ValueError(f"{path.name}:{rows.line_num}: {error}") from None
+    (_, header), *rows = _rows(path) or [(1, [])]
+    if header != HEADER:
+        got = ",".join(header)[:_SHOWN]
+        raise ValueError(f"{path.name}: header must be {','.join(HEADER)}, got {got}")
+    layers = []
+    for line, row in rows:
+        try:
+            layers.append(_layer(row))
+        except ValueError as error:
+            raise ValueError(f"{path.name}:{line}: {error}") from None
     return layers
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Rows that are not blank, each with its line."""
+    # spreadsheets begin a file with a mark of its encoding
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, strict=True)
+        try:
+            return [(rows.line_num, row) for row in rows if row]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path.name}: not UTF-8: {error}") from None
+        except csv.Error as error:
+            raise ValueError(f"{path.name}:{rows.line_num}: {error}") from None
 
 
 def read_all(folder: Path = SHAPES) -> list[Layer]:

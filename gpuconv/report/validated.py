@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Final
 
@@ -46,6 +46,8 @@ class Checked:
         results are at most 2 apart.
     failure : str or None
         Why it gave no result.
+    overwrites : tuple of str
+        Operands that it wrote to.
     """
 
     kernel: str
@@ -56,11 +58,17 @@ class Checked:
     right: str = ""
     apart: float | None = None
     failure: str | None = None
+    overwrites: tuple[str, ...] = ()
+
+    @property
+    def within(self) -> bool:
+        """Whether there is a result, and it is within the bound."""
+        return self.error_over_bound is not None and self.error_over_bound <= 1
 
     @property
     def wrong(self) -> bool:
-        """Whether it is outside the bound."""
-        return self.error_over_bound is not None and self.error_over_bound > 1
+        """Whether it is outside the bound, or was written where nothing may be."""
+        return bool(self.overwrites) or (self.error_over_bound is not None and not self.within)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,7 @@ class Beside:
     name : str
         Library and version.
     error_over_bound : float or None
-        Its largest error, likewise; None where it computed nothing.
+        Its largest error, likewise, where TF32 is allowed with that bound; None where it computed nothing.
     way : str
         Which of its ways has that error.
     ways, outside : int
@@ -143,7 +151,8 @@ def validate(
     every_config : bool
         Every parameter worth trying; else the default, what dispatch takes, and what it falls back to.
     opinion : Opinion, optional
-        Another library, judged alike.
+        Another library, judged alike but for TF32, see `gpuconv.validate.tolerance`. Nothing that it does
+        is our failure, unless the device is lost.
     seed : int
         Of the operands.
     put, get : callable, optional
@@ -152,26 +161,24 @@ def validate(
     Raises
     ------
     LaunchError
-        If a kernel lost the device's context.
+        If a kernel, or the other library, lost the device's context; the message begins with which.
     MemoryError
         If the operands are too large for the host, or for the device.
     """
     if max(map(prod, p.operand_shapes)) >= HUGE:
         raise MemoryError("its arrays are too large for the host: 'gpuconv bench' checks some images")
-    put, get = transfer(device, put, get)
+    way = _Way(device, *transfer(device, put, get))
     given = measure.operands(p, seed)
     expected = measure.expected(p, given)
-    beside, theirs = (None, None) if opinion is None else _asked(opinion, p, given, expected)
+    beside, theirs = (None, None) if opinion is None else _asked(opinion, p, given, expected, way)
     choices, rejects = _choices(p, device, kernels, every_config)
-    there = Operands(*(None if array is None else put(array) for array in given))
+    there = _There(given, way)
     checked = []
     for kernel, config in choices:
         try:
-            result = _run(kernel.bind(p, config, device), there, put, get)
-        except (CompileError, LaunchRefused, MemoryError) as error:
-            checked.append(Checked(kernel.name, str(config), failure=_line(error)))
-            continue
-        checked.append(_judged(kernel.name, config, result, expected, theirs))
+            checked.append(_checked(p, kernel, config, device, there, expected, theirs))
+        except LaunchError as error:
+            raise LaunchError(f"{p} {kernel.name}({config}): {_line(error)}") from error
     return Validated(
         str(p),
         p.op,
@@ -203,22 +210,103 @@ def _choices(
     return [(kernel, config) for (_, config), kernel in choices.items()], tuple(rejects)
 
 
-def _run(plan: Plan, there: Operands, put: Callable[[Any], Any], get: Callable[[Any], Any]) -> Any:
-    """The result, in memory that was full of NaN."""
-    shape, dtype = plan.problem.operand_shapes[2], measure.numpy_dtype(plan.problem.dtype)
-    out = put(np.full(shape, np.nan, dtype))
-    plan(there.a, there.b, out, bias=there.bias, residual=there.residual)
-    return get(out)
+class _Way:
+    """To a device and back: what fails on it earlier shows here, where the host waits for it."""
+
+    def __init__(self, device: Device, put: Callable[[Any], Any], get: Callable[[Any], Any]) -> None:
+        self._may_be_lost, self._put, self._get = device.kind == "cuda", put, get
+
+    def put(self, array: Any) -> Any:
+        """A copy, on the CPU too."""
+        return self._safely(self._put, array.copy())
+
+    def get(self, array: Any) -> Any:
+        """Back."""
+        return self._safely(self._get, array)
+
+    def try_it(self) -> None:
+        """Raise `LaunchError` if nothing can be copied any more."""
+        self.get(self.put(np.zeros(1, np.float32)))
+
+    def _safely(self, call: Callable[[Any], Any], array: Any) -> Any:
+        try:
+            return call(array)
+        except (LaunchError, MemoryError):
+            raise
+        except Exception as error:  # the driver's own, of CuPy's types
+            if not self._may_be_lost:
+                raise
+            raise LaunchError(_line(error)) from error
+
+
+class _There:
+    """Operands on a device, put there anew where a kernel wrote to them."""
+
+    def __init__(self, given: Operands, way: _Way) -> None:
+        self._given, self.way = given, way
+        self.operands = Operands(*(None if array is None else way.put(array) for array in given))
+
+    def run(self, plan: Plan) -> Any:
+        """The result, in memory that was full of NaN."""
+        shape, dtype = plan.problem.operand_shapes[2], measure.numpy_dtype(plan.problem.dtype)
+        out = self.way.put(np.full(shape, np.nan, dtype))
+        a, b, bias, residual = self.operands
+        plan(a, b, out, bias=bias, residual=residual)
+        return self.way.get(out)
+
+    def overwritten(self) -> tuple[str, ...]:
+        """Names of the operands that are no longer what they were; afterwards they are."""
+        found = []
+        for name, was, now in zip(Operands._fields, self._given, self.operands, strict=True):
+            if was is not None and not np.array_equal(_bits(self.way.get(now)), _bits(was)):
+                found.append(name)
+                self.operands = self.operands._replace(**{name: self.way.put(was)})
+        return tuple(found)
+
+
+def _bits(array: Any) -> Any:
+    return array.view(f"u{array.dtype.itemsize}")
+
+
+def _checked(
+    p: ConvProblem,
+    kernel: Kernel[Any],
+    config: Config,
+    device: Device,
+    there: _There,
+    expected: Expected,
+    theirs: Any,
+) -> Checked:
+    """One kernel's result judged, and its operands looked after, for the next."""
+    result, failure = _tried(lambda: there.run(kernel.bind(p, config, device)))
+    overwrites, unseen = _tried(there.overwritten)
+    if failure is None and unseen is None:
+        found = _judged(kernel.name, config, result, expected, theirs)
+    else:
+        found = Checked(kernel.name, str(config), failure=failure or unseen)
+    return replace(found, overwrites=overwrites or ())
+
+
+def _tried(call: Callable[[], Any]) -> tuple[Any, str | None]:
+    """What a call gives, or why it gives nothing."""
+    try:
+        return call(), None
+    except LaunchError:
+        raise
+    except (CompileError, LaunchRefused, MemoryError) as error:
+        return None, _line(error)
+    except Exception as error:  # a fault of one kernel's says nothing of the next
+        return None, f"{type(error).__name__}: {_line(error)}"
 
 
 def _judged(name: str, config: Config, result: Any, expected: Expected, theirs: Any) -> Checked:
     verdict = expected.judge(result)
     if not verdict.checked:
         return Checked(name, str(config), 0.0)
-    seen = expected.seen(result)
+    seen, others = expected.seen(result), expected.of_others()
     apart = None
     if theirs is not None:
-        apart = rounded_error(float(expected.apart(seen, expected.seen(theirs)).max()))
+        apart = rounded_error(float(others.apart(seen, expected.seen(theirs)).max()))
     right = _value_at(expected, verdict.worst)
     got = float(result[verdict.worst])
     return Checked(
@@ -239,19 +327,29 @@ def _value_at(expected: Expected, at: tuple[int, ...]) -> float:
     return float(expected.values[where[0]])
 
 
-def _asked(opinion: Opinion, p: ConvProblem, given: Operands, expected: Expected) -> tuple[Beside, Any]:
+def _asked(
+    opinion: Opinion, p: ConvProblem, given: Operands, expected: Expected, device: _Way
+) -> tuple[Beside, Any]:
     """What another library has, and its first result."""
     errors: dict[str, float] = {}
-    first = None
+    first, judge = None, expected.of_others()
     try:
         for way, result in opinion.results(p, given):
+            errors[way] = judge.judge(result).error_over_bound
             first = result if first is None else first
-            errors[way] = expected.judge(result).error_over_bound
-    except LaunchError:
-        raise
-    except (RuntimeError, MemoryError) as error:
+    except LaunchError as error:
+        raise type(error)(f"{p} {opinion.name}: {_line(error)}") from error
+    except Exception as error:  # whatever another library raises is its own affair
+        try:
+            device.try_it()
+        except LaunchError as lost:
+            raise LaunchError(f"{p} {opinion.name}: {_line(lost)}; before that {_line(error)}") from error
+        known = isinstance(error, RuntimeError | MemoryError)
+        reason = _line(error) if known else f"{type(error).__name__}: {_line(error)}"
         if not errors:
-            return Beside(opinion.name, reason=_line(error)), None
+            return Beside(opinion.name, reason=reason), None
+    if not errors:
+        return Beside(opinion.name, reason="gives no result"), None
     way = max(errors, key=lambda way: errors[way])
     outside = sum(error > 1 for error in errors.values())
     return Beside(opinion.name, rounded_error(errors[way]), way, len(errors), outside), first

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gpuconv import measure
@@ -20,7 +21,7 @@ from gpuconv.measure import Clock, Operands, Timing
 from gpuconv.problem import ConvProblem, Shape
 from gpuconv.validate.cudnn_graph import WEIGHTS, Graph, NoPlan, PlanFacts, frontend, graph, short, version
 
-__all__ = ["Cudnn", "Graph", "NoPlan", "PlanFacts", "Prepared"]
+__all__ = ["Cudnn", "Graph", "NoPlan", "PlanFacts", "Prepared", "by_time"]
 
 
 class Cudnn:
@@ -88,7 +89,7 @@ class Cudnn:
             As `prepare`.
         """
         prepared = self.prepare(p, given)
-        return prepared.numpy(prepared.call(prepared.graph.plans[0])())
+        return prepared.computed(prepared.graph.plans[0])
 
     def run(self, planned: Graph, plan: PlanFacts, arrays: Mapping[str, Any]) -> None:
         """Enqueue one plan on CuPy's current stream."""
@@ -100,6 +101,11 @@ class Cudnn:
             workspace = cupy.cuda.alloc(max(plan.workspace_bytes, 1))
             pointers = {tensor: arrays[name].data.ptr for name, tensor in planned.tensors.items()}
             planned.graph.execute_plan_at_index(pointers, workspace.ptr, plan.index, handle=self._handle)
+
+    def poison(self, array: Any, bits: int) -> None:
+        """Fill an array of integers on CuPy's current stream."""
+        with self._cupy.cuda.Device(self.device.index):
+            array.fill(bits)
 
     def fetch(self, array: Any) -> NDArray[Any]:
         """Copy to the host; waits for the device."""
@@ -135,7 +141,10 @@ class Prepared:
     arrays: Mapping[str, Any]
 
     def call(self, plan: PlanFacts) -> Callable[[], Any]:
-        """What enqueues one plan and returns the result's array, which every plan writes to."""
+        """What enqueues one plan and returns the result's array, which every plan writes to.
+
+        What an earlier plan wrote is still there: `computed` is for results that are looked at.
+        """
 
         def call() -> Any:
             self.by.run(self.graph, plan, self.arrays)
@@ -151,11 +160,18 @@ class Prepared:
             return host
         return host.transpose(TO_COMMON[WEIGHTS[p.layout]]).transpose(FROM_COMMON[p.weights])
 
+    def computed(self, plan: PlanFacts) -> NDArray[Any]:
+        """One plan's result in memory that was full of NaN; as `numpy`."""
+        dtype = measure.numpy_dtype(self.graph.problem.dtype)
+        nan = np.full(1, np.nan, dtype).view(f"u{dtype.itemsize}")
+        self.by.poison(self.arrays["out"], int(nan[0]))
+        return self.numpy(self.call(plan)())
+
     def results(self) -> Iterator[tuple[PlanFacts, NDArray[Any] | str]]:
         """Run every plan: its result, or why it gave none."""
         for plan in self.graph.plans:
             try:
-                yield plan, self.numpy(self.call(plan)())
+                yield plan, self.computed(plan)
             except Exception as error:  # no memory for one says nothing of the next
                 yield plan, short(error)
 
@@ -170,18 +186,27 @@ class Prepared:
         return {plan: found[str(plan.index)] for plan in self.graph.plans}
 
     def fastest(self, *, seconds: float = 1.0, clock: Clock | None = None) -> PlanFacts:
-        """The plan that takes least time.
+        """The plan that takes least time of those that write the whole result.
 
         Raises
         ------
         NoPlan
-            If none runs.
+            If none does.
         """
-        found = self.timings(seconds=seconds, clock=clock)
-        best, timing = min(found.items(), key=lambda item: item[1].us)
-        if timing.failure is not None:
-            raise NoPlan(f"no plan runs: {short(timing.failure)}")
-        return best
+        why = "cuDNN offers none"
+        for plan, timing in by_time(self.timings(seconds=seconds, clock=clock)):
+            if timing.failure is not None:
+                why = short(timing.failure)
+                break
+            if np.isfinite(self.computed(plan).astype(np.float64)).all():
+                return plan
+            why = f"{plan.name} leaves numbers out"
+        raise NoPlan(f"no plan runs: {why}")
+
+
+def by_time(times: Mapping[PlanFacts, Timing]) -> list[tuple[PlanFacts, Timing]]:
+    """Plans and their times, the fastest first, those that failed last."""
+    return sorted(times.items(), key=lambda item: item[1].us)
 
 
 def _own_shape(p: ConvProblem) -> Shape:

@@ -7,11 +7,14 @@ With K the number of products summed, u the unit roundoff of the result's type a
 
 Good implementations reach about a quarter of it; TF32 rounding or float16 accumulation break it by orders
 of magnitude. Integer data whose sums are exact in the accumulator must come out exactly.
+
+A library that multiplies as TF32 where the problem lets it is allowed (2·u_tf32 + u_tf32²)·Σ|a||b| more: each
+operand is rounded to eleven significant bits, or cut, as tensor cores do, so u_tf32 is 2⁻¹⁰.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod, sqrt
 from typing import Any, Final
 
@@ -22,6 +25,8 @@ from gpuconv.problem import ConvProblem
 from gpuconv.validate import reference
 
 UNIT_ROUNDOFF: Final = {"f16": 2.0**-11, "bf16": 2.0**-8, "f32": 2.0**-24, "f64": 2.0**-53}
+#: Of an operand whose lower bits are cut.
+TF32_ROUNDOFF: Final = 2.0**-10
 SMALLEST_SUBNORMAL: Final = {"f16": 2.0**-24, "bf16": 2.0**-133, "f32": 2.0**-149, "f64": 2.0**-1074}
 
 #: Above this many multiply-adds a problem is checked at sampled points.
@@ -85,12 +90,19 @@ class Expected:
         The right numbers, and the largest error allowed for each: of the whole result, or of `points`.
     points : (4, n) array of integers or None
         Indices of what is looked at; None for everything.
+    allowed_tf32 : array of float64 or None
+        What is allowed to those who multiply as TF32; None where the problem does not let them.
     """
 
     shape: tuple[int, ...]
     values: NDArray[np.float64]
     allowed: NDArray[np.float64]
     points: NDArray[np.intp] | None
+    allowed_tf32: NDArray[np.float64] | None = None
+
+    def of_others(self) -> Expected:
+        """The same for other libraries, which take TF32 where the problem lets them."""
+        return self if self.allowed_tf32 is None else replace(self, allowed=self.allowed_tf32)
 
     def seen(self, result: Any) -> NDArray[np.float64]:
         """Return what is looked at of a result.
@@ -117,7 +129,8 @@ class Expected:
 
     def apart(self, one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far two of what `seen` returns lie apart, as shares of what is allowed."""
-        with np.errstate(invalid="ignore"):
+        # infinite beside a bound that is next to nothing: an error without limit, and no news
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             share = np.abs(one - other) / self.allowed
         return np.where(np.isnan(share), np.inf, share)
 
@@ -154,7 +167,10 @@ def expected(
         magnitude = reference.evaluate_at(problem, points=points, **absolute)
     allowed = bound(problem, ref, magnitude)
     values = np.maximum(ref, 0) if problem.relu else ref
-    return Expected(problem.operand_shapes[2], values, allowed, points)
+    allowed_tf32 = None
+    if problem.dtype == "f32" and problem.precision == "tf32":
+        allowed_tf32 = allowed + (2 * TF32_ROUNDOFF + TF32_ROUNDOFF**2) * magnitude
+    return Expected(problem.operand_shapes[2], values, allowed, points, allowed_tf32)
 
 
 def judge(

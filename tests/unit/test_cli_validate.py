@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from gpuconv.errors import CompileError, LaunchError
 from gpuconv.kernels.cpu.im2col_gemm import CpuIm2colGemm
 from gpuconv.problem import ConvProblem
 from gpuconv.report import opinions, shapes, validated
-from gpuconv.validate import tolerance
+from gpuconv.validate import random_problems, tolerance
 
 from ..command import fails, plain_machine, results, run, usage
 
@@ -154,13 +155,94 @@ def test_a_wrong_kernel_is_told_with_all_it_takes_to_find_it(seeded):
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("wrong: ")]
     assert re.match(rf"wrong: {SOME[0]} {KERNEL}\(\S+=\S+\): not finite at \(1, 2, 3, 4\), got nan", line)
     assert line.endswith(f"# gpuconv validate '{SOME[0]}' --kernel {KERNEL} --seed 0 --cpu")
-    assert "outside the bound; the first: " + SOME[0] in done.stderr
+    assert "results are wrong; the first: " + SOME[0] in done.stderr
     again = line.partition("# gpuconv ")[2].replace("'", "").split()
     assert run(*again).exit_code == 4
     assert run("validate", "--cpu", SOME[1]).exit_code == 0
     found = results(run("validate", "--cpu", "--json", SOME[0]), "validate")
     (checked,) = [each for each in found[0]["checked"] if each["kernel"] == KERNEL]
     assert (checked["worst"], checked["error_over_bound"]) == ([1, 2, 3, 4], 1e30)
+    every = run("validate", "--cpu", "--configs", "all", "--seed", 7, SOME[0])
+    assert f"--kernel {KERNEL} --seed 7 --configs all --cpu\n" in every.stdout
+
+
+def test_a_kernel_that_raises_is_a_row_and_the_next_goes_on(seeded):
+    def wrong(out):
+        raise ZeroDivisionError("of nothing\nat all")
+
+    seeded(wrong)
+    done = run("validate", "--cpu", *SOME)
+    assert done.exit_code == 1, done.output
+    for text in SOME:
+        (line,) = [line for line in done.stdout.splitlines() if re.match(rf"{text} +{KERNEL} ", line)]
+        assert line.endswith("failed: ZeroDivisionError: of nothing at all")
+        assert f"{text} is left out: {KERNEL}(" in done.stderr
+    assert "cpu_fft" in done.stdout
+    assert "Traceback" not in done.output
+
+
+def test_a_kernel_that_writes_to_its_operands_is_told(monkeypatch):
+    right = CpuIm2colGemm.bind
+
+    def bind(self, p, config, device):
+        plan = right(self, p, config, device)
+
+        def run(a, b, out, bias, residual):
+            plan.run(a, b, out, bias, residual)
+            b[0] = 0
+
+        return replace(plan, run=run)
+
+    monkeypatch.setattr(CpuIm2colGemm, "bind", bind)
+    done = run("validate", "--cpu", *SOME)
+    assert done.exit_code == 4
+    wrong = [line for line in done.stdout.splitlines() if line.startswith("wrong: ")]
+    assert [line.split()[1] for line in wrong] == list(SOME)
+    assert all(f" {KERNEL}(" in line and "): writes to its operand b  # gpuconv" in line for line in wrong)
+
+
+def test_json_says_what_was_asked_and_what_was_left_out(other, monkeypatch):
+    other(Agreeing())
+    huge = "fprop_n2048c1h1024w1024k1r1s1_nchw_f16"
+    done = run("validate", "--cpu", "--json", "--seed", 5, SOME[0], huge)
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert found["device"].startswith("cpu (")
+    about = {name: found[name] for name in ("other", "seed", "configs", "asked", "done", "partial")}
+    assert about == {
+        "other": "other 1.0", "seed": 5, "configs": "default", "asked": 2, "done": 1, "partial": False,
+    }  # fmt: skip
+    (skipped,) = found["skipped"]
+    assert skipped["problem"] == huge
+    assert "too large for the host" in skipped["reason"]
+
+    def interrupt(*args, **how):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(validate, "validate_problem", interrupt)
+    done = run("validate", "--cpu", "--json", *SOME)
+    assert done.exit_code == 130
+    found = json.loads(done.stdout)
+    assert (found["partial"], found["asked"], found["done"], found["results"]) == (True, 2, 0, [])
+
+
+def test_random_problems_are_drawn_as_they_are_needed(monkeypatch):
+    drawn = []
+    right = random_problems.problems
+
+    def problems(count, seed, **how):
+        for p in right(count, seed, **how):
+            drawn.append(p)
+            yield p
+
+    def interrupt(*args, **how):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(random_problems, "problems", problems)
+    monkeypatch.setattr(validate, "validate_problem", interrupt)
+    assert run("validate", "--cpu", "--random", 1_000_000).exit_code == 130
+    assert len(drawn) == 1
+    usage(run("validate", "--cpu", "--random", 1_000_001), "1<=x<=1000000")
 
 
 def test_another_library_that_is_wrong_is_told_but_no_failure(other):
@@ -215,8 +297,17 @@ def test_a_table_gives_the_problems(tmp_path, other):
     assert [one["problem"] for one in found] == [f"dgrad_{sizes}", f"wgrad_{sizes}"]
     path.write_text("nothing\n")
     fails(run("validate", "--cpu", "--shapes", path), 2, "--shapes: layers.csv: header must be")
-    path.write_text(",".join(shapes.HEADER) + "\n")
+    header = ",".join(shapes.HEADER) + "\n"
+    path.write_text(header)
     fails(run("validate", "--cpu", "--shapes", path), 2, "has no rows")
+    for text, said in (
+        (header.encode() + b'"one,8\n', "layers.csv:2: unexpected end of data"),
+        (header.encode() + b"x" * 200_000, "layers.csv:2: field larger than field limit"),
+        (header.encode() + b"\xff\xfe\n", "layers.csv: not UTF-8: "),
+        (b"", "layers.csv: header must be"),
+    ):
+        path.write_bytes(text)
+        fails(run("validate", "--cpu", "--shapes", path), 2, f"--shapes: {said}")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -115,6 +116,34 @@ def test_each_plan_counts_once_and_runs(card):
     times = prepared.timings(seconds=0.01, clock=CpuClock(settle=0))
     assert all(timing.failure is None and timing.us > 0 for timing in times.values())
     assert prepared.fastest(seconds=0.01, clock=CpuClock(settle=0)) in times
+
+
+def test_cudnns_own_choice_comes_first(modules):
+    planned = cudnn_graph.graph(P, handle="a handle")
+    assert planned.graph.modes == ["A", "B", "FALLBACK"]
+    assert planned.plans[0].index == min(plan.index for plan in planned.plans)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_a_plan_leaves_out_is_no_number_and_no_plan_of_others(card, monkeypatch, dtype):
+    right = cudnn_stand_in.Graph.execute_plan_at_index
+
+    def execute(self, pack, workspace, index, *, handle):
+        if index != 3:
+            right(self, pack, workspace, index, handle=handle)
+
+    monkeypatch.setattr(cudnn_stand_in.Graph, "execute_plan_at_index", execute)
+    p = replace(P, dtype=dtype)
+    given = measure.operands(p)
+    prepared = card.prepare(p, given)
+    errors = [measure.error_over_bound(p, result, given) for _, result in prepared.results()]
+    assert all(error <= 1 for error in errors[:-1])
+    assert errors[-1] == np.inf
+    assert prepared.fastest(seconds=0.01, clock=CpuClock(settle=0)).name != "large"
+    monkeypatch.setattr(cudnn_stand_in.Graph, "execute_plan_at_index", lambda self, *a, **k: None)
+    assert measure.error_over_bound(p, card.compute(p, given), given) == np.inf
+    with pytest.raises(NoPlan, match=r"no plan runs: .* leaves numbers out"):
+        prepared.fastest(seconds=0.01, clock=CpuClock(settle=0))
 
 
 def test_plans_run_on_cupys_stream_with_memory_from_its_pool(card, modules):

@@ -72,6 +72,34 @@ def test_plans_are_timed_where_there_is_a_gpu(stand_in, monkeypatch, tmp_path):
     assert row == {"problem": str(P), "plans": 0, "why": "cuDNN offers no plan"}
 
 
+def test_a_plan_that_is_fast_because_it_is_wrong_is_not_the_fastest(stand_in, monkeypatch):
+    right = cudnn_stand_in.Graph.execute_plan_at_index
+
+    def execute(self, pack, workspace, index, *, handle):
+        if index != 1:
+            right(self, pack, workspace, index, handle=handle)
+
+    monkeypatch.setattr(cudnn_stand_in.Graph, "execute_plan_at_index", execute)
+    row = cudnn_plans.timed(P, Cudnn(CARD), seconds=0.01, clock=CpuClock(settle=0))
+    assert (row["untried"], row["fastest"]) == ("plain", "large")
+    assert row["why"] == "plain is outside the bound, inf"
+    assert float(row["err/bound"]) <= 1
+    monkeypatch.setattr(cudnn_stand_in, "PLANS", cudnn_stand_in.PLANS[:3])
+    row = cudnn_plans.timed(P, Cudnn(CARD), seconds=0.01, clock=CpuClock(settle=0))
+    assert row == {"problem": str(P), "plans": 1, "refused": 1, "why": "plain is outside the bound, inf"}
+
+
+def test_the_wheel_that_is_carried_is_taken_too(monkeypatch, tmp_path, capsys):
+    asked = []
+    cudnn_graph.frontend.cache_clear()
+    monkeypatch.setitem(sys.modules, "cudnn", None)
+    monkeypatch.setattr(cudnn_plans.cudnn, "use_wheel", lambda folder: asked.append(folder.is_dir()))
+    for more in ([], ["--timed"]):
+        assert cudnn_plans.main(["--out", str(tmp_path), *more]) == 1
+    assert asked == [True, True]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_cudnn_or_a_gpu_it_says_what_is_missing(monkeypatch, capsys, tmp_path):
     cudnn_graph.frontend.cache_clear()
     monkeypatch.setitem(sys.modules, "cudnn", None)

@@ -327,4 +327,4 @@ def test_how_a_process_ended_in_words(tmp_path):
 
 def test_the_real_steps_are_the_issues():
     wanted = ("environment", "primitives", "correctness", "sanitizers", "cudnn", "tune")
-    assert NAMES == (*wanted, "heuristics", "benchmarks", "ncu")
+    assert NAMES == (*wanted, "heuristics", "benchmarks", "plans", "ncu")

@@ -133,6 +133,23 @@ def test_what_cudnn_cannot_is_skipped_unless_the_device_is_lost(where, error, ou
         ours(P, where, theirs)
 
 
+def test_a_kernel_that_writes_to_its_operands_fails(where, monkeypatch, baseline):
+    right = CpuIm2colGemm.bind
+
+    def bind(self, p, config, device):
+        plan = right(self, p, config, device)
+
+        def run(a, b, out, bias, residual):
+            plan.run(a, b, out, bias, residual)
+            a[0] = 0
+
+        return replace(plan, run=run)
+
+    monkeypatch.setattr(CpuIm2colGemm, "bind", bind)
+    with pytest.raises(Mismatch, match=r"cpu_im2col_gemm\(.*\) writes to its operands a"):
+        agreement.compare(P, where, baseline)
+
+
 class Odd(Exception):
     """Neither of the errors that `gpuconv.report` expects of others."""
 

@@ -38,6 +38,14 @@ def test_a_row_is_read_column_by_column(tmp_path):
     assert str(layer.problem(precision="tf32")) == "fprop_n2c4h8w9k6r3s5u2p1g2_nchw_f32_tf32"
 
 
+def test_a_mark_of_the_encoding_and_blank_lines_are_no_rows(tmp_path):
+    path = table(tmp_path / "t.csv", "", GOOD, "", GOOD.replace("-01", "-02"), "")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert [layer.name for layer in shapes.read(path)] == ["net-01", "net-02"]
+    with pytest.raises(ValueError, match=r"t\.csv:4: a row must have 14 cells, got 1"):
+        shapes.read(table(path, "", GOOD, "odd"))
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
