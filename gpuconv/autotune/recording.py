@@ -1,4 +1,4 @@
-"""What a tuner measured, kept: every candidate of every problem with its times, for reports and for replay."""
+"""What a tuner measured: every candidate of every problem with its times, for reports and for replay."""
 
 from __future__ import annotations
 
