@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         parameter_count,
         receptive_field,
     )
+    from gpuconv.autotune.asked import tuning
     from gpuconv.errors import UnsupportedProblem
     from gpuconv.filters import convolve2d, correlate2d
     from gpuconv.image_kernels import image_kernel
@@ -50,6 +51,7 @@ __all__ = [
     "output_shape",
     "parameter_count",
     "receptive_field",
+    "tuning",
     "unfold",
 ]
 
@@ -65,6 +67,7 @@ _HOME = {
     **dict.fromkeys(("convolve2d", "correlate2d"), "filters"),
     **dict.fromkeys(("fold", "unfold"), "patches"),
     "image_kernel": "image_kernels",
+    "tuning": "autotune.asked",
     "Conv2D": "layers",
     "ConvProblem": "problem",
     "UnsupportedProblem": "errors",

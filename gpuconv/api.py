@@ -78,8 +78,10 @@ def conv2d(
         Written and returned instead of a new array; any strides, no overlap with an input. A call that
         raises on its arguments leaves it untouched; an interrupt may leave it half-written. With CUDA arrays
         that are contiguous, no call after the first allocates a result or compiles.
-    tune : {None, False}
-        Reserved for the autotuner; True is refused until there is one.
+    tune : bool, optional
+        True finds out first what is fastest for this problem here, unless that is known; it takes seconds,
+        once, and what is found is kept for later processes too. Another plan may give other last bits, within
+        the same bound. By default as `gpuconv.tuning` and GPUCONV_TUNE have it.
 
     Returns
     -------
@@ -101,7 +103,8 @@ def conv2d(
     Warns
     -----
     RuntimeWarning
-        If a CUDA device refuses the best plan, and the next one computes instead, from now on.
+        If a CUDA device refuses the best plan, and the next one computes instead, from now on; if tuning came
+        to nothing, met a wrong result, which is not used, or could not be kept.
 
     Notes
     -----

@@ -1,7 +1,8 @@
 """From the arguments of one public call to a plan and its arrays.
 
 A call seen before costs one look-up in a table of raw arguments. Any other is checked argument by argument,
-becomes a `ConvProblem`, and finds its plan through `dispatch`; only calls that passed enter the table.
+becomes a `ConvProblem`, and finds its plan through `dispatch`, or through `autotune` where tuning is asked
+for; only calls that passed enter the table.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from gpuconv import arguments, dispatch, settings
+from gpuconv.autotune import asked
 from gpuconv.backend import arrays
 from gpuconv.backend.device import Device
 from gpuconv.backend.launch import Launcher
@@ -183,9 +185,9 @@ def _key(
     call: Call, options: Options | TransposedOptions, launcher: Launcher | None
 ) -> tuple[Any, ...] | None:
     """Everything a plan follows from, as written; None for what only the checks can judge."""
-    if call.tune is not None and call.tune is not False:
+    if call.tune is not None and type(call.tune) is not bool:
         return None
-    key: list[Any] = [type(options), call.op]
+    key: list[Any] = [type(options), call.op, asked.asked(call.tune)]
     key += settings.read("GPUCONV_KERNEL"), settings.read("GPUCONV_CONFIG")
     # a plan in the table keeps its launcher alive, so no other gets the number
     key.append(None if launcher is None else id(launcher))
@@ -223,7 +225,19 @@ def _find(call: Call, options: Options | TransposedOptions, launcher: Launcher |
     if swapped:
         given.reverse()
     ragged = (*given, shape) != problem.operand_shapes
-    return _Found(dispatch.plan_for(problem, where), shape, swapped, ragged)
+    plan = _tuned(problem, where) if asked.asked(call.tune) else dispatch.plan_for(problem, where)
+    return _Found(plan, shape, swapped, ragged)
+
+
+def _tuned(problem: ConvProblem, where: Device) -> Plan:
+    """The plan after tuning; older calls of the problem then look for theirs anew."""
+    from gpuconv.autotune import tuner
+
+    plan = tuner.plan_for(problem, where)
+    for key, found in list(_plans.items()):
+        if found.plan.problem == problem and found.plan.device == where:
+            _plans.pop(key, None)
+    return plan
 
 
 def _checked(
@@ -232,9 +246,7 @@ def _checked(
     """The problem, the result's shape and the device, or the error that says what is wrong with a call."""
     dtype, where = _arrays(call, launcher)
     if call.tune is not None and not isinstance(call.tune, (bool, np.bool_)):
-        raise TypeError(f"tune must be None or False, got {arguments.show(call.tune)}")
-    if call.tune:
-        raise ValueError("tune must be None or False: this version has no autotuner, got True")
+        raise TypeError(f"tune must be None, True or False, got {arguments.show(call.tune)}")
     w = _forward_shape(call, "w", "weight_shape")
     if isinstance(options, TransposedOptions) and call.op == "fprop":
         grad_out = _forward_shape(call, "grad_out", "")

@@ -1,19 +1,24 @@
 """Which plan runs a problem; the answer stays the same for the life of the process.
 
-There is one exception: a CUDA device may refuse a plan, which does not compile, or launch, or find memory.
-Then the next one is taken, with one warning, and kept.
+What was tuned is taken from the store; else what a near problem was tuned to, where that suits; else what
+the heuristic, or on a CPU the kernels' rank, has first. There are two exceptions to the same answer: a
+problem may be tuned on request, and a CUDA device may refuse a plan, which does not compile, or launch, or
+find memory. Then the next one is taken, with one warning, and kept.
 """
 
 from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
 from gpuconv import settings
 from gpuconv.autotune.heuristic import Candidate, predicted, ranked
+from gpuconv.autotune.memory import borrowed, remembered
+from gpuconv.autotune.space import by_preference, takers
 from gpuconv.backend import arrays
 from gpuconv.backend.device import Device
 from gpuconv.backend.launch import Launcher
@@ -27,7 +32,10 @@ from gpuconv.problem import ConvProblem
 _REFUSALS: Final = (CompileError, LaunchRefused, MemoryError)
 
 _lock = threading.Lock()
-_choices: dict[tuple[ConvProblem, Device, str | None, str | None, int], Choice] = {}
+_Key = tuple[ConvProblem, Device, str | None, str | None, int]
+_choices: dict[_Key, Choice] = {}
+#: Told of every problem that a plan is asked for.
+_watchers: list[Callable[[ConvProblem, Device], None]] = []
 
 
 def plan_for(problem: ConvProblem, device: Device) -> Plan:
@@ -51,11 +59,9 @@ def plan_for(problem: ConvProblem, device: Device) -> Plan:
     RuntimeWarning
         Where a CUDA device refused a plan, here or when it runs, and another is taken from now on.
     """
-    name, config = settings.read("GPUCONV_KERNEL"), settings.read("GPUCONV_CONFIG")
-    launcher = None if device.kind == "cpu" else _launcher(problem, device)
-    # what one launcher has loaded means nothing to another; a choice keeps its own alive, so its number stays
-    # its own
-    key = (problem, device, name, config, id(launcher))
+    for watcher in _watchers:
+        watcher(problem, device)
+    name, config, launcher, key = _key(problem, device)
     choice = _choices.get(key)
     if choice is None:
         candidates, rejects = _candidates(problem, device, name, config)
@@ -63,6 +69,41 @@ def plan_for(problem: ConvProblem, device: Device) -> Plan:
         with _lock:
             choice = _choices.setdefault(key, made)
     return choice.plan()
+
+
+def _key(problem: ConvProblem, device: Device) -> tuple[str | None, str | None, Launcher | None, _Key]:
+    """What variables force, the launcher at work, and under what a choice is kept."""
+    name, config = settings.read("GPUCONV_KERNEL"), settings.read("GPUCONV_CONFIG")
+    launcher = None if device.kind == "cpu" else _launcher(problem, device)
+    # what one launcher has loaded means nothing to another; a choice keeps its own alive, so its number stays
+    # its own
+    return name, config, launcher, (problem, device, name, config, id(launcher))
+
+
+def adopt(problem: ConvProblem, device: Device, tuned: Candidate) -> bool:
+    """Let a tuned candidate run a problem from now on; whether that is a change.
+
+    Who holds an older plan keeps it.
+    """
+    _, _, launcher, key = _key(problem, device)
+    known = _choices.get(key)
+    if known is not None and known.candidates[0][:2] == tuned[:2]:
+        return False
+    rest, rejects = _untuned(problem, device, None)
+    candidates = [tuned, *(one for one in rest if one[:2] != tuned[:2] and device.kind == "cuda")]
+    with _lock:
+        _choices[key] = Choice(problem, device, launcher, candidates, rejects, False)
+    return True
+
+
+@contextmanager
+def watching(watcher: Callable[[ConvProblem, Device], None]) -> Iterator[None]:
+    """Be told of every problem that a plan is asked for inside the block; of each at its first call."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
 
 
 class Choice:
@@ -165,21 +206,33 @@ def _candidates(
     """What may run the problem, best first, and why the others may not; one choice where one is forced."""
     if config is not None and name is None:
         raise ValueError("GPUCONV_CONFIG: needs GPUCONV_KERNEL, whose parameters it gives")
-    kernels = registry.kernels()
-    if name is not None:
-        try:
-            kernels = (registry.by_name(name),)
-        except ValueError as error:
-            raise ValueError(f"GPUCONV_KERNEL: {error}") from None
-    takers, rejects = _takers(problem, device, kernels)
-    if not takers:
+    if name is None:
+        found, rejects = _untuned(problem, device, None)
+        first = remembered(problem, device)
+        tuned = borrowed(problem, device, found[0]) if first is None else first[0]
+        if tuned is None:
+            return found, rejects
+        rest = [one for one in found if one[:2] != tuned[:2]] if device.kind == "cuda" else []
+        return [tuned, *rest], rejects
+    try:
+        kernel = registry.by_name(name)
+    except ValueError as error:
+        raise ValueError(f"GPUCONV_KERNEL: {error}") from None
+    found, rejects = _untuned(problem, device, kernel)
+    return ([Candidate(kernel, _forced(kernel, problem, device, config))] if config else found), rejects
+
+
+def _untuned(
+    problem: ConvProblem, device: Device, only: Kernel[Any] | None
+) -> tuple[list[Candidate], list[Reject]]:
+    """What runs a problem that nobody has tuned, best first; on a CPU that is one."""
+    kernels, rejects = takers(problem, device, None if only is None else (only,))
+    if not kernels:
         raise UnsupportedProblem(str(problem), str(device), rejects)
-    if config is not None:
-        return [Candidate(takers[0], _forced(takers[0], problem, device, config))], rejects
     if device.kind == "cpu":
-        return _by_preference(problem, takers, device)[:1], rejects
+        return by_preference(problem, kernels, device)[:1], rejects
     best: dict[str, Candidate] = {}
-    for one in ranked(problem, takers, device):
+    for one in ranked(problem, kernels, device):
         best.setdefault(one.kernel.name, one)
     # less demanding configs come last, each once
     known = {(one.kernel.name, one.config) for one in best.values()}
@@ -203,26 +256,12 @@ def explain(problem: ConvProblem, device: Device) -> tuple[list[Candidate], list
     except UnsupportedProblem as error:
         return [], [], list(error.rejects)
     if device.kind == "cpu":
-        takers, _ = _takers(problem, device, registry.kernels())
-        return tried, _by_preference(problem, takers, device)[1:] if name is None else [], rejects
+        weighed = [] if name is not None else by_preference(problem, takers(problem, device)[0], device)
+        return tried, [one for one in weighed if one[:2] != tried[0][:2]], rejects
     known = {one[:2] for one in tried}
     weighed = [] if name is not None else ranked(problem, list({one.kernel for one in tried}), device)
     tried = [predicted(problem, one.kernel, one.config, device) for one in tried]
     return tried, [one for one in weighed if one[:2] not in known], rejects
-
-
-def _takers(
-    problem: ConvProblem, device: Device, kernels: Sequence[Kernel[Any]]
-) -> tuple[list[Kernel[Any]], list[Reject]]:
-    checked = [(kernel, kernel.check(problem, device)) for kernel in kernels]
-    takers = [kernel for kernel, reject in checked if reject is None]
-    return takers, [reject for _, reject in checked if reject is not None]
-
-
-def _by_preference(problem: ConvProblem, takers: Sequence[Kernel[Any]], device: Device) -> list[Candidate]:
-    """Default configs in the order of a fixed rank: the CPU's kernels have no model of their times."""
-    order = sorted(takers, key=lambda kernel: kernel.preference(problem, device), reverse=True)
-    return [Candidate(kernel, kernel.default_config(problem, device)) for kernel in order]
 
 
 def _forced(kernel: Kernel[Any], problem: ConvProblem, device: Device, text: str) -> Config:

@@ -10,6 +10,7 @@ VARIABLES: Final = {
     "GPUCONV_LOG": "comma-separated topics to print on standard error: plan, compile, launch",
     "GPUCONV_KERNEL": "name of the one kernel to use",
     "GPUCONV_CONFIG": "its parameters, as name=value,…",
+    "GPUCONV_TUNE": "1: tune every problem that has not been",
     "GPUCONV_THREADS": "CPU threads (default: what BLAS would use, at most the processors allowed)",
     "GPUCONV_CACHE_DIR": "folder for compiled kernels (default: the user's cache folder)",
     "GPUCONV_ASSERT_CACHED": "1: having to compile a kernel is an error",

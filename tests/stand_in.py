@@ -122,6 +122,12 @@ class StandIn:
         made.reshape(-1).view(np.uint8)[...] = 0xFF  # NaN
         return DeviceArray(made, device.index)
 
+    def put(self, values: Any, device: Device) -> Any:
+        return DeviceArray(values.copy(), device.index)
+
+    def get(self, array: Any) -> Any:
+        return array.hidden.copy()
+
     def contiguous(self, array: Any) -> Any:
         if array.hidden.flags.c_contiguous:
             return array

@@ -114,6 +114,19 @@ class CupyLauncher:
             made = self._cupy.empty(shape, _bfloat16() if dtype == "bf16" else np.dtype(_DTYPES[dtype]))
             return self._kept(made)
 
+    def put(self, values: Any, device: Device) -> Any:
+        """Copy on the current stream, from memory that may be written to again once this returns."""
+        with self._cupy.cuda.Device(device.index):
+            return self._cupy.asarray(values)
+
+    def get(self, array: Any) -> Any:
+        """Copy, waiting for the current stream."""
+        with array.device:
+            try:
+                return self._cupy.asnumpy(array)
+            except self._errors as error:  # what an earlier launch did is often told here first
+                raise _translated(error, f"nothing can be read from {array.device}") from error
+
     def contiguous(self, array: Any) -> Any:
         """The array itself if it is contiguous, else a contiguous copy."""
         if array.flags.c_contiguous:

@@ -84,6 +84,12 @@ class Launcher(Protocol):
     def empty(self, shape: tuple[int, ...], dtype: str, device: Device) -> Any:
         """New array of a problem's dtype (``"f16"`` …) or of bytes (``"u8"``); MemoryError where it fails."""
 
+    def put(self, values: Any, device: Device) -> Any:
+        """Copy of a NumPy array of bytes on a device; MemoryError where it fails."""
+
+    def get(self, array: Any) -> Any:
+        """NumPy copy of an array of bytes, once all that was enqueued before is done."""
+
     def contiguous(self, array: Any) -> Any:
         """The array itself if it is contiguous, else a contiguous copy."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -339,21 +338,15 @@ def _baselines(names: Sequence[str], device: Device) -> list[Baseline]:
 def _check_files(out: Path | None, plot: Path | None) -> None:
     """Refuse what cannot be written before anything is measured."""
     for name, path in (("--out", out), ("--plot", plot)):
-        if path is None:
-            continue
-        folder = path if path.is_dir() else path.absolute().parent
-        if not folder.is_dir():
-            raise WrongUsage(f"{name}: there is no folder {folder}")
+        if path is not None:
+            output.check_writable(name, path)
+    if plot is not None:
         try:
-            # named like the file's own, which a name may be too long for
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name}."):
-                pass
-            if name == "--plot" and path.exists():  # drawn over, where a result file is replaced
-                with open(path, "ab"):
+            if plot.exists():  # drawn over, where a result file is replaced
+                with open(plot, "ab"):
                     pass
         except OSError as error:
-            raise WrongUsage(f"{name}: {path} cannot be written: {error.strerror or error}") from None
-    if plot is not None:
+            raise WrongUsage(f"--plot: {plot} cannot be written: {error.strerror or error}") from None
         try:
             plots.check(plot)
         except (ValueError, ModuleNotFoundError) as error:

@@ -155,7 +155,7 @@ def _variable(name: str, meaning: str) -> dict[str, str | None]:
 def _check(name: str, value: str) -> None:
     if name == "GPUCONV_THREADS":
         settings.threads()
-    elif name in ("GPUCONV_ASSERT_CACHED", "GPUCONV_LINEINFO"):
+    elif name in ("GPUCONV_ASSERT_CACHED", "GPUCONV_LINEINFO", "GPUCONV_TUNE"):
         settings.flag(name)
     elif name in ("GPUCONV_KERNEL", "GPUCONV_CONFIG"):
         from gpuconv.kernels import registry

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -218,6 +219,19 @@ def put(files: Mapping[Path, Callable[[], Any]]) -> None:
         for part, _ in staged:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
+
+
+def check_writable(option: str, path: Path) -> None:
+    """Refuse a file, or a folder to put one in, that cannot be written, before anything is computed."""
+    folder = path if path.is_dir() else path.absolute().parent
+    if not folder.is_dir():
+        raise WrongUsage(f"{option}: there is no folder {folder}")
+    try:
+        # named like the file's own, which a name may be too long for
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        raise WrongUsage(f"{option}: {path} cannot be written: {error.strerror or error}") from None
 
 
 def write(text: str) -> None:

@@ -20,6 +20,9 @@ class Kernel(ABC, Generic[C]):
 
     name: ClassVar[str]
     config_type: type[C]
+    #: Whether it is made for filters that are products of a column and a row: how fast it is depends on the
+    #: numbers in them.
+    rank_one_filters: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, p: ConvProblem, device: Device) -> Reject | None:
@@ -36,6 +39,10 @@ class Kernel(ABC, Generic[C]):
     @abstractmethod
     def default_config(self, p: ConvProblem, device: Device) -> C:
         """Return parameters that are always legal, in constant time."""
+
+    def candidates(self, p: ConvProblem, device: Device) -> Sequence[C]:
+        """Return a few legal configs, the default first, for the heuristic to choose among."""
+        return (self.default_config(p, device),)
 
     def fallback_configs(self, p: ConvProblem, device: Device) -> Sequence[C]:
         """Return legal parameters less demanding than the default, tried in order once that was refused."""

@@ -141,6 +141,12 @@ class Emulator:
         kind = arrays.DTYPES.get(dtype) or np.dtype(dtype)
         return arrays.allocate(tuple(shape), kind, device.index, self._boundary)
 
+    def put(self, values: np.ndarray, device: Device) -> DeviceArray:
+        return self.array(values, index=device.index)
+
+    def get(self, array: DeviceArray) -> np.ndarray:
+        return array.get()
+
     def contiguous(self, array: DeviceArray) -> DeviceArray:
         if array.is_contiguous:
             return array

@@ -12,7 +12,7 @@ import pytest
 
 from gpuconv.backend import clocks, detect
 from gpuconv.backend.device import cpu
-from gpuconv.cli import bench, main
+from gpuconv.cli import bench, main, output
 from gpuconv.errors import UnsupportedProblem
 from gpuconv.report import baselines, measured, shapes
 from gpuconv.report.records import ResultFile, name_for
@@ -220,7 +220,7 @@ def test_what_cannot_be_written_is_told_before_anything_is_measured(found, tmp_p
     assert (done.exit_code, done.stdout, found["asked"]) == (2, "", [])
     assert "--out: " in done.stderr
     assert "cannot be written: File name too long" in done.stderr
-    monkeypatch.setattr(bench.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(output.tempfile, "NamedTemporaryFile", refuse)
     monkeypatch.setattr(bench.plots, "check", lambda path: None)
     for option, where in (("--out", tmp_path), ("--plot", tmp_path / "p.png")):
         done = run("bench", SOME[0], *QUICK, option, where)

@@ -20,11 +20,11 @@ FLOORS = (
     ("api", "transpose", "patches", "calls"),
     ("validate.cudnn", "autotune"),
     ("measure", "dispatch"),
-    ("store", "plan", "kernels", "autotune.heuristic"),
+    ("store", "plan", "kernels", "autotune.heuristic", "autotune.space", "autotune.memory"),
     ("backend",),
     (
         "problem", "families", "config", "arithmetic", "errors", "settings", "arguments", "options", "layout",
-        "validate.reference", "validate.tolerance", "validate",
+        "validate.reference", "validate.tolerance", "validate", "autotune.asked", "autotune.recording",
     ),
 )  # fmt: skip
 

@@ -225,7 +225,6 @@ WRONG = [
     ("precision", TypeError, conv(precision=None)),
     ("precision", ValueError, conv(X.astype(np.float64), W.astype(np.float64), precision="tf32")),
     ("precision", ValueError, conv(X.astype(np.float16), W.astype(np.float16), precision="tf32x3")),
-    ("tune", ValueError, conv(tune=True)),
     ("tune", TypeError, conv(tune=1)),
     ("tune", TypeError, conv(tune="yes")),
     # out

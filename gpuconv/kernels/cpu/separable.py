@@ -42,6 +42,7 @@ class CpuSeparable(CpuKernel[SeparableConfig]):
 
     name = "cpu_separable"
     config_type = SeparableConfig
+    rank_one_filters = True
 
     def check(self, p: ConvProblem, device: Device) -> Reject | None:
         """Takes fprop and dgrad with one channel in and out for each group, all but float64."""

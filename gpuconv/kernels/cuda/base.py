@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -29,10 +28,6 @@ class CudaKernel(Kernel[C]):
     @abstractmethod
     def works(self, p: ConvProblem, cfg: C, device: Device) -> tuple[Work, ...]:
         """Return what each of `launches` asks of the device, about."""
-
-    def candidates(self, p: ConvProblem, device: Device) -> Sequence[C]:
-        """Return a few legal configs, the default first, for the heuristic to choose among."""
-        return (self.default_config(p, device),)
 
     def workspace_bytes(self, p: ConvProblem, cfg: C, device: Device) -> int:
         """None, unless a kernel says otherwise."""

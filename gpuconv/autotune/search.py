@@ -1,0 +1,222 @@
+"""The search for the fastest candidate of one problem.
+
+All that are proposed are judged, those that pass are timed in three rounds: the better half of the first
+comes to the second, what is within a tenth of its best to the last, and the default to all of them. What is
+nearly as fast as the best counts as equal, and among equals the default wins, then what won before, then what
+was proposed first: so searches that are repeated on a machine that is never quite still agree.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+from gpuconv.autotune.heuristic import Candidate
+from gpuconv.autotune.recording import Recorded, Tried
+from gpuconv.autotune.trial import Bench
+from gpuconv.problem import ConvProblem
+
+Strategy = Literal["heuristic", "exhaustive", "random"]
+STRATEGIES: Final[tuple[Strategy, ...]] = ("heuristic", "exhaustive", "random")
+#: Candidates that are tried, unless all are.
+MOST: Final = 16
+#: Seconds for one problem, compiling aside.
+BUDGET: Final = {"cpu": 8.0, "cuda": 3.0}
+
+#: A candidate this much slower than the best is as good.
+_TIE: Final = 1.03
+#: Within it the last round decides.
+_NEAR: Final = 1.10
+#: So many times slower than the best at first sight is out, if the time is long enough to be believed.
+_HOPELESS: Final = 2.5
+_BELIEVED: Final = 0.02
+#: Samples of one candidate that a recording keeps.
+_KEPT: Final = 24
+#: Shares of the budget: judging ends with the first, the rounds take the rest.
+_JUDGING, _FIRST, _SECOND = 0.4, 0.2, 0.15
+_TURNS: Final = (2, 4, 8)
+_LEAST_SECONDS: Final = 0.05
+
+
+def chosen(proposals: Sequence[Candidate], strategy: Strategy, most: int, seed: int) -> list[Candidate]:
+    """What a strategy tries of what is proposed; the default always."""
+    if strategy == "exhaustive":
+        return list(proposals)
+    if strategy == "heuristic":
+        return list(proposals[:most])
+    drawn = random.Random(seed).sample(proposals[1:], min(most - 1, len(proposals) - 1))
+    return [*proposals[:1], *drawn]
+
+
+class Step(NamedTuple):
+    """How far a search is.
+
+    Attributes
+    ----------
+    stage : {"compiling", "judging", "timing"}
+    done, total : int
+        Candidates that are compiled or judged; in the race, once they are timed.
+    best_us, default_us : float or None
+        The best time so far and the default's, in microseconds.
+    """
+
+    stage: str
+    done: int
+    total: int
+    best_us: float | None = None
+    default_us: float | None = None
+
+
+Watch = Callable[[Step], None]
+
+
+@dataclass(slots=True)
+class _Runner:
+    """A candidate in the race."""
+
+    candidate: Candidate
+    us: float | None = None
+    samples: list[float] = field(default_factory=list)
+    failure: str | None = None
+
+    @property
+    def tried(self) -> Tried:
+        """For the recording."""
+        kernel, config, seconds, _ = self.candidate
+        predicted = None if seconds is None else seconds * 1e6
+        us = None if self.failure else self.us
+        step = max(1, len(self.samples) / _KEPT)
+        kept = tuple(self.samples[int(at * step)] for at in range(min(_KEPT, len(self.samples))))
+        return Tried(kernel.name, str(config), us, kept, predicted, self.failure)
+
+
+def search(
+    p: ConvProblem,
+    candidates: Sequence[Candidate],
+    bench: Bench,
+    *,
+    budget: float,
+    incumbent: str | None = None,
+    watch: Watch = lambda step: None,
+) -> Recorded:
+    """Try candidates.
+
+    Parameters
+    ----------
+    p : ConvProblem
+    candidates : sequence of Candidate
+        The default first; see `gpuconv.autotune.space.proposals`.
+    bench : Bench
+    budget : float
+        Seconds, about. With less than it takes, fewer candidates are tried; the default is in any case.
+    incumbent : str, optional
+        What won before, as a candidate prints itself.
+    watch : callable, optional
+        Told of each `Step`.
+
+    Returns
+    -------
+    Recorded
+        Its `chosen` is the default where nothing else is clearly faster.
+
+    Raises
+    ------
+    RuntimeError
+        If no candidate passed.
+    LaunchError
+        If the device's context is lost.
+    """
+    began = bench.now()
+    watch(Step("compiling", 0, len(candidates)))
+    bench.prepare(candidates)
+    until = bench.now() + budget
+    runners = [_Runner(one) for one in candidates]
+    racing = _judge(runners, bench, until - (1 - _JUDGING) * budget, watch)
+    for share, turns, keep in (
+        (_FIRST, _TURNS[0], _better_half),
+        (_SECOND, _TURNS[1], _near_the_best),
+        (None, _TURNS[2], None),
+    ):
+        if len(racing) == 1 and racing[0].us is not None:
+            break
+        left = until - bench.now()
+        _time(racing, bench, max(left if share is None else share * budget, _LEAST_SECONDS), turns)
+        racing = _passed(racing)
+        if keep is not None:
+            racing = keep(racing, runners[0])
+        watch(Step("timing", len(racing), len(runners), min(map(_us, racing)), runners[0].us))
+    won = _winner(racing, runners[0], incumbent)
+    seconds = bench.now() - began
+    return Recorded(p, tuple(one.tried for one in runners), runners.index(won), seconds)
+
+
+def _judge(runners: Sequence[_Runner], bench: Bench, until: float, watch: Watch) -> list[_Runner]:
+    """Those that are right, and not hopeless at first sight."""
+    found: list[tuple[float, _Runner]] = []
+    for done, one in enumerate(runners, 1):
+        if found and bench.now() > until:
+            one.failure = "not tried: the time was over"
+            continue
+        one.failure, seconds = bench.judge(one.candidate)
+        if one.failure is None:
+            found.append((seconds, one))
+        watch(Step("judging", done, len(runners)))
+    if not found:
+        raise RuntimeError(_none_passed(runners))
+    best = min(seconds for seconds, _ in found)
+    racing = []
+    for seconds, one in found:
+        if seconds > max(_BELIEVED, _HOPELESS * best) and one is not runners[0]:
+            one.us, one.samples = seconds * 1e6, [seconds * 1e6]
+        else:
+            racing.append(one)
+    return racing
+
+
+def _time(racing: Sequence[_Runner], bench: Bench, seconds: float, turns: int) -> None:
+    timings = bench.time([one.candidate for one in racing], seconds, turns)
+    for one, timing in zip(racing, timings, strict=True):
+        if timing.failure is not None:
+            one.failure = f"failed: {timing.failure}"[:200]
+        else:
+            one.us = timing.us
+            one.samples += timing.samples
+
+
+def _passed(racing: Sequence[_Runner]) -> list[_Runner]:
+    found = [one for one in racing if one.failure is None]
+    if not found:
+        raise RuntimeError(_none_passed(racing))
+    return found
+
+
+def _better_half(racing: list[_Runner], default: _Runner) -> list[_Runner]:
+    count = max(4, -(-len(racing) // 2))
+    last = sorted(_us(one) for one in racing)[:count][-1]
+    return [one for one in racing if _us(one) <= last or one is default]
+
+
+def _near_the_best(racing: list[_Runner], default: _Runner) -> list[_Runner]:
+    best = min(map(_us, racing))
+    return [one for one in racing if _us(one) <= _NEAR * best or one is default]
+
+
+def _winner(racing: Sequence[_Runner], default: _Runner, incumbent: str | None) -> _Runner:
+    best = min(map(_us, racing))
+    equal = [one for one in racing if _us(one) <= _TIE * best]
+    if default in equal:
+        return default
+    before = [one for one in equal if str(one.candidate) == incumbent]
+    return (before or equal)[0]
+
+
+def _us(one: _Runner) -> float:
+    assert one.us is not None
+    return one.us
+
+
+def _none_passed(runners: Sequence[_Runner]) -> str:
+    reasons = "; ".join(f"{one.candidate}: {one.failure}" for one in runners)
+    return f"no candidate passed: {reasons}"
