@@ -264,6 +264,19 @@ def explain(problem: ConvProblem, device: Device) -> tuple[list[Candidate], list
     return tried, [one for one in weighed if one[:2] not in known], rejects
 
 
+def measured(problem: ConvProblem, device: Device) -> dict[tuple[str, Config], float]:
+    """Microseconds of what tuning chose and of what would run untuned, where the problem was tuned.
+
+    By name of the kernel and config, as the store has them: on this device, but at another time.
+    """
+    found = remembered(problem, device)
+    if found is None:
+        return {}
+    (kernel, config, *_), entry = found
+    (default, default_config, *_), *_ = _untuned(problem, device, None)[0]
+    return {(default.name, default_config): entry.default_us, (kernel.name, config): entry.us}
+
+
 def _forced(kernel: Kernel[Any], problem: ConvProblem, device: Device, text: str) -> Config:
     """The config that GPUCONV_CONFIG gives."""
     try:

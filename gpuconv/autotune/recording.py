@@ -153,14 +153,21 @@ def _text(found: Recording) -> str:
     return f'{{\n{lines} "problems": [{rows}\n ]\n}}\n'
 
 
-def _problem_text(one: Recorded) -> str:
+def as_json(one: Recorded) -> dict[str, Any]:
+    """A problem as it lies in a file."""
     head = {"problem": str(one.problem), "chosen": one.chosen, "seconds": round(one.seconds, 3)}
-    opening = ", ".join(f"{_json(name)}: {_json(value)}" for name, value in head.items())
-    return f'\n  {{{opening}, "tried": [{",".join(map(_tried_text, one.tried))}\n  ]}}'
+    return {**head, "tried": [_tried_as_json(each) for each in one.tried]}
 
 
-def _tried_text(one: Tried) -> str:
-    values = {
+def _problem_text(one: Recorded) -> str:
+    *head, (_, tried) = as_json(one).items()
+    opening = ", ".join(f"{_json(name)}: {_json(value)}" for name, value in head)
+    rows = ",".join(f"\n   {_json(each)}" for each in tried)
+    return f'\n  {{{opening}, "tried": [{rows}\n  ]}}'
+
+
+def _tried_as_json(one: Tried) -> dict[str, Any]:
+    return {
         "kernel": one.kernel,
         "config": one.config,
         "us": _rounded(one.us),
@@ -168,7 +175,6 @@ def _tried_text(one: Tried) -> str:
         "predicted_us": _rounded(one.predicted_us),
         "failure": one.failure,
     }
-    return f"\n   {_json(values)}"
 
 
 def _rounded(value: float | None) -> float | None:

@@ -66,6 +66,8 @@ def proposals(p: ConvProblem, device: Device) -> list[Candidate]:
     order = [one.kernel for one in by_preference(p, kernels, device)]
     if order and order[0].rank_one_filters:
         order = order[:1]
+    # a special case computes what the general one would
+    order = [one for one in order if not any(type(one) in type(other).__mro__[1:] for other in order)]
     order = [kernel for kernel in order if kernel.rank_one_filters == order[0].rank_one_filters]
     return list(_in_turn([_by_likeness(p, kernel, device) for kernel in order]))
 

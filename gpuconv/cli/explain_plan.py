@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from gpuconv.backend.cards import CARDS
 from gpuconv.backend.device import Device
 from gpuconv.cli import output
 from gpuconv.cli.problem import parse
+from gpuconv.config import Config
 from gpuconv.families import family, floor_us
 from gpuconv.problem import ConvProblem
 
@@ -48,7 +50,8 @@ def explain_plan(problems: tuple[ConvProblem, ...], device: Device, as_json: boo
 
     On a CUDA device candidates are ranked by a model of the device, whose predicted times are shown; they are
     for choosing, not for believing. Numbers are the order of trial, a dash marks what is not tried. On the
-    CPU the rank of kernels is fixed. GPUCONV_KERNEL and GPUCONV_CONFIG count.
+    CPU the rank of kernels is fixed. Where the problem was tuned, what was measured is shown beside.
+    GPUCONV_KERNEL and GPUCONV_CONFIG count.
     """
     try:
         found = [describe(p, device) for p in problems]
@@ -66,13 +69,14 @@ def describe(p: ConvProblem, device: Device) -> dict[str, Any]:
     from gpuconv import dispatch
 
     tried, weighed, rejects = dispatch.explain(p, device)
+    times = dispatch.measured(p, device) if tried else {}
     return {
         "problem": str(p),
         "device": str(device) if device not in _cards() else f"{device.name}, by its data sheet",
         "family": family(p, device.sms or 132),
         "floor_us": floor_us(p, device),
         "chosen": str(tried[0]) if tried else None,
-        "candidates": [_candidate(one, True) for one in tried] + [_candidate(one, False) for one in weighed],
+        "candidates": [_candidate(one, at < len(tried), times) for at, one in enumerate([*tried, *weighed])],
         "rejects": [{"kernel": reject.kernel, "reason": reject.reason} for reject in rejects],
     }
 
@@ -81,12 +85,13 @@ def _cards() -> list[Device]:
     return [card.device for card in CARDS.values()]
 
 
-def _candidate(one: Candidate, tried: bool) -> dict[str, Any]:
+def _candidate(one: Candidate, tried: bool, times: Mapping[tuple[str, Config], float]) -> dict[str, Any]:
     return {
         "kernel": one.kernel.name,
         "config": str(one.config),
         "predicted_us": None if one.seconds is None else one.seconds * 1e6,
         "limit": one.limit or None,
+        "measured_us": times.get((one.kernel.name, one.config)),
         "tried": tried,
     }
 
@@ -99,8 +104,10 @@ def _text(found: dict[str, Any]) -> list[Any]:
     number = 0
     for one in found["candidates"]:
         number += one["tried"]
-        time = "" if one["predicted_us"] is None else f"{one['predicted_us']:.1f} us, {one['limit']}: "
+        times = [] if one["measured_us"] is None else [f"{one['measured_us']:.1f} us measured"]
+        times += [] if one["predicted_us"] is None else [f"{one['predicted_us']:.1f} us, {one['limit']}"]
+        words = "".join(f"{time}: " for time in ["; ".join(times)] if time)
         # in this order where a device refuses one
-        rows.append((f"{number}." if one["tried"] else "-", f"{time}{one['kernel']}({one['config']})"))
+        rows.append((f"{number}." if one["tried"] else "-", f"{words}{one['kernel']}({one['config']})"))
     rows += [(reject["kernel"], f"no: {reject['reason']}") for reject in found["rejects"]]
     return [output.facts(rows)]
