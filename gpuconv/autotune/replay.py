@@ -17,8 +17,8 @@ from gpuconv.backend.cards import CARDS
 from gpuconv.backend.device import Device
 from gpuconv.measure import Timing
 
-#: Calls of a candidate in one turn, and of one that is only judged.
-_CALLS: Final = 6
+#: Calls of one candidate in a round, at most: of more none would be new.
+_MOST_CALLS: Final = 200
 
 
 class ReplayBench:
@@ -54,13 +54,15 @@ class ReplayBench:
         return None, self._call(one)
 
     def time(self, candidates: Sequence[Candidate], seconds: float, turns: int) -> list[Timing]:
-        """Some recorded calls of each."""
+        """As many of the recorded calls of each as there is time for."""
         found = []
         for candidate in candidates:
             one = self._tried[str(candidate)]
-            calls = [self._call(one) for _ in range(_CALLS * turns)]
+            each = seconds / len(candidates) / (median(one.samples) / 1e6)
+            calls = [self._call(one) for _ in range(min(max(turns, int(each)), _MOST_CALLS))]
             figure = self._figure(calls) * 1e6
-            found.append(Timing(figure, turns=turns, calls=_CALLS, samples=tuple(s * 1e6 for s in calls)))
+            samples = tuple(call * 1e6 for call in calls)
+            found.append(Timing(figure, turns=turns, calls=len(calls) // turns, samples=samples))
         return found
 
     def now(self) -> float:
@@ -85,7 +87,12 @@ def device_of(recording: Recording) -> Device:
     known = recording.environment
     if recording.kind == "cpu":
         return Device(
-            "cpu", recording.device, known.get("threads", 1), known.get("numpy", ""), known.get("blas", "")
+            "cpu",
+            recording.device,
+            threads=known.get("threads", 1),
+            cores=known.get("cores", known.get("threads", 1)),
+            numpy=known.get("numpy", ""),
+            blas=known.get("blas", ""),
         )
     for card in CARDS.values():
         if card.device.name in recording.device:

@@ -27,6 +27,8 @@ BUDGET: Final = {"cpu": 8.0, "cuda": 3.0}
 
 #: A candidate this much slower than the best is as good.
 _TIE: Final = 1.03
+#: What won before has to be beaten by more.
+_STAYS: Final = 1.05
 #: Within it the last round decides.
 _NEAR: Final = 1.10
 #: So many times slower than the best at first sight is out, if the time is long enough to be believed.
@@ -208,7 +210,7 @@ def _winner(racing: Sequence[_Runner], default: _Runner, incumbent: str | None) 
     equal = [one for one in racing if _us(one) <= _TIE * best]
     if default in equal:
         return default
-    before = [one for one in equal if str(one.candidate) == incumbent]
+    before = [one for one in racing if str(one.candidate) == incumbent and _us(one) <= _STAYS * best]
     return (before or equal)[0]
 
 

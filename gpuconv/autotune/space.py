@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from itertools import chain, zip_longest
-from math import log2
 from typing import Any
 
 from gpuconv.autotune.heuristic import Candidate, predicted, ranked
 from gpuconv.backend.device import Device
-from gpuconv.config import Config
 from gpuconv.errors import Reject
 from gpuconv.kernels import registry
-from gpuconv.kernels.base import Kernel
+from gpuconv.kernels.base import HOPELESS, Kernel
 from gpuconv.problem import ConvProblem
 
 
@@ -57,8 +55,8 @@ def proposals(p: ConvProblem, device: Device) -> list[Candidate]:
     """Every candidate of every kernel that takes a problem.
 
     On a CUDA device after the untuned choice comes each kernel's best, then the others, by predicted time.
-    On a CPU kernels take turns by rank, each with its configs by their likeness to its default; but where
-    filters decide what a kernel does, it is the only one: what is faster on random ones says nothing of them.
+    On a CPU kernels take turns by rank, each with its configs in its own order; but where filters decide what
+    a kernel does, it is the only one: what is faster on random ones says nothing of them.
     """
     kernels, _ = takers(p, device)
     if device.kind == "cuda":
@@ -66,10 +64,11 @@ def proposals(p: ConvProblem, device: Device) -> list[Candidate]:
     order = [one.kernel for one in by_preference(p, kernels, device)]
     if order and order[0].rank_one_filters:
         order = order[:1]
+    order = order[:1] + [one for one in order[1:] if one.preference(p, device) > HOPELESS]
     # a special case computes what the general one would
     order = [one for one in order if not any(type(one) in type(other).__mro__[1:] for other in order)]
     order = [kernel for kernel in order if kernel.rank_one_filters == order[0].rank_one_filters]
-    return list(_in_turn([_by_likeness(p, kernel, device) for kernel in order]))
+    return list(_in_turn([_default_first(p, kernel, device) for kernel in order]))
 
 
 def _by_model(p: ConvProblem, kernels: Sequence[Kernel[Any]], device: Device) -> list[Candidate]:
@@ -84,20 +83,9 @@ def _by_model(p: ConvProblem, kernels: Sequence[Kernel[Any]], device: Device) ->
     return list(dict.fromkeys([*first, *best.values(), *everything]))
 
 
-def _by_likeness(p: ConvProblem, kernel: Kernel[Any], device: Device) -> list[Candidate]:
-    default = kernel.default_config(p, device)
-    order = sorted(configs(p, kernel, device), key=lambda config: _distance(config, default))
-    return [Candidate(kernel, config) for config in dict.fromkeys([default, *order])]
-
-
-def _distance(config: Config, default: Config) -> tuple[int, float]:
-    """How many fields differ, and by how many doublings in all."""
-    steps = [
-        abs(log2(getattr(config, one.name) / getattr(default, one.name)))
-        for one in fields(config)
-        if getattr(config, one.name) != getattr(default, one.name)
-    ]
-    return len(steps), sum(steps)
+def _default_first(p: ConvProblem, kernel: Kernel[Any], device: Device) -> list[Candidate]:
+    tried = dict.fromkeys([kernel.default_config(p, device), *configs(p, kernel, device)])
+    return [Candidate(kernel, config) for config in tried]
 
 
 def _in_turn(lists: Sequence[Sequence[Candidate]]) -> Iterable[Candidate]:

@@ -26,6 +26,8 @@ class Device:
         The processor's or the card's name.
     threads : int
         CPU threads a plan may use; results do not depend on it.
+    cores : int
+        Processors of the machine, however many of them this process may use: what default configs follow.
     numpy, blas : str
         Versions that CPU timings and last bits depend on.
     index : int
@@ -43,6 +45,7 @@ class Device:
     kind: Literal["cpu", "cuda"]
     name: str
     threads: int = 1
+    cores: int = 4
     numpy: str = ""
     blas: str = ""
     index: int = 0
@@ -65,7 +68,9 @@ class Device:
 @cache
 def cpu() -> Device:
     """The processor this runs on; its thread count is read once."""
-    return Device("cpu", _cpu_name(), _threads(), np.__version__, blas.description())
+    return Device(
+        "cpu", _cpu_name(), _threads(), os.cpu_count() or 1, numpy=np.__version__, blas=blas.description()
+    )
 
 
 def _threads() -> int:

@@ -62,8 +62,8 @@ def _printing(quiet: bool) -> contextlib.AbstractContextManager[object]:
 
 
 def _inside(error: Exception, program: Path) -> TracebackType | None:
-    """The traceback from the program's first line on; all of it where there is none, as for wrong syntax."""
+    """The traceback from the program's first line on; none where no line of it ran."""
     at = error.__traceback__
     while at is not None and at.tb_frame.f_code.co_filename != str(program):
         at = at.tb_next
-    return at or error.__traceback__
+    return at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 from gpuconv.backend.device import Device
 from gpuconv.config import Config
@@ -13,6 +13,8 @@ from gpuconv.plan import Plan
 from gpuconv.problem import ConvProblem
 
 C = TypeVar("C", bound=Config)
+#: A rank on the CPU of what may take a thousand times as long as others: right, but not worth a try.
+HOPELESS: Final = -2
 
 
 class Kernel(ABC, Generic[C]):
@@ -30,7 +32,10 @@ class Kernel(ABC, Generic[C]):
 
     @abstractmethod
     def configs(self, p: ConvProblem, device: Device) -> Sequence[C]:
-        """Return the parameters worth trying; every one passes `check_config`, the default is among them."""
+        """Return the parameters worth trying, the most promising first.
+
+        Every one passes `check_config`, the default is among them.
+        """
 
     @abstractmethod
     def check_config(self, p: ConvProblem, cfg: C, device: Device) -> Reject | None:

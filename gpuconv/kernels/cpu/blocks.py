@@ -148,6 +148,8 @@ class Scratch:
 
     def __init__(self, sizes: Sequence[int], dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
+        #: what a piece holds that the next block may use again: of which blocks, and the matrices
+        self.kept: tuple[Any, Any] | None = None
         self._pieces = [np.empty(size, dtype) for size in sizes]
 
     def take(self, which: int, *shape: int) -> Any:

@@ -12,6 +12,7 @@ from typing import Final
 from gpuconv.backend.device import Device
 from gpuconv.config import Config
 from gpuconv.errors import Reject
+from gpuconv.kernels.base import HOPELESS
 from gpuconv.kernels.cpu.base import CpuKernel
 from gpuconv.kernels.cpu.correlation import passes
 from gpuconv.kernels.cpu.spectral_sum import SPECTRA_LIMIT, SpectralSum
@@ -107,10 +108,11 @@ class CpuFft(CpuKernel[FftConfig]):
         return Plan(p, self.name, cfg, device, engine.workspace_bytes, engine.run)
 
     def preference(self, p: ConvProblem, device: Device) -> int:
-        """Above all others where it takes clearly fewer operations, else below."""
+        """Above all others where it takes clearly fewer operations, else below, or not to be tried."""
         if p.R * p.S < _LEAST_TAPS:
-            return -2
-        return 3 if _pays(p, self.default_config(p, device)) else -2
+            return HOPELESS
+        share = _share(p, self.default_config(p, device))
+        return 3 if share < _WORTH else -1 if share < 1 / _WORTH else HOPELESS
 
     def _memory(self, p: ConvProblem, cfg: FftConfig) -> Reject | None:
         each = (p.C // p.groups) * (p.K // p.groups) * _spectrum(cfg)
@@ -171,5 +173,6 @@ def _cost(p: ConvProblem, cfg: FftConfig) -> float:
     return p.groups * (p.N * boxes * each + len(passes(p)) * inputs * outputs * transform)
 
 
-def _pays(p: ConvProblem, cfg: FftConfig) -> bool:
-    return bool(_cost(p, cfg) < _WORTH * p.flops / 2 / _DIRECT_RATE)
+def _share(p: ConvProblem, cfg: FftConfig) -> float:
+    """Of the time of a direct kernel, about."""
+    return _cost(p, cfg) / max(p.flops / 2 / _DIRECT_RATE, 1e-9)

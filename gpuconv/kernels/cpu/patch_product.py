@@ -88,10 +88,14 @@ class PatchProduct:
     def _block(self, call: _Call, index: int, block: Block, scratch: Scratch) -> None:
         one, matrix = self.passes[index], call.matrices[index]
         images, groups, channels = slice(*block.images), slice(*block.groups), slice(*block.channels)
-        seen = call.source[images, groups]
-        seen_by_pixel = patches.patches(
-            one, block, seen, scratch, (_PATCHES, _SOURCE), self.channels_first, self.taps_first
-        )
+        # all parts of the channels see the same, and follow each other
+        seen_from = index, block.images, block.rows, block.columns, block.groups
+        if scratch.kept is None or scratch.kept[0] != seen_from:
+            seen = call.source[images, groups]
+            order = self.channels_first, self.taps_first
+            found = patches.patches(one, block, seen, scratch, (_PATCHES, _SOURCE), *order)
+            scratch.kept = seen_from, found
+        seen_by_pixel = scratch.kept[1]
         count, width = block.groups[1] - block.groups[0], block.channels[1] - block.channels[0]
         sums = None if call.straight is None else self._place(block, call.straight)
         written = sums is not None

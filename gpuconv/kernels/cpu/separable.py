@@ -9,6 +9,7 @@ from typing import Any, Final
 from gpuconv.backend.device import Device
 from gpuconv.config import Config
 from gpuconv.errors import Reject
+from gpuconv.kernels.base import HOPELESS
 from gpuconv.kernels.cpu.base import CpuKernel
 from gpuconv.kernels.cpu.fft_convolution import CpuFft
 from gpuconv.kernels.cpu.rank_one import RankOne
@@ -92,8 +93,8 @@ class CpuSeparable(CpuKernel[SeparableConfig]):
         outputs = p.P * p.Q if p.op == "fprop" else p.H * p.W
         few = p.C <= _PICTURE and outputs >= _LEAST_OUTPUTS
         if not few or min(p.R, p.S) < _LEAST_TAPS or max(p.R, p.S) > _MOST_TAPS:
-            return -2
-        return 4 if max(p.R, p.S) < _SPECTRAL_TAPS or CpuFft().check(p, device) is not None else -2
+            return HOPELESS
+        return 4 if max(p.R, p.S) < _SPECTRAL_TAPS or CpuFft().check(p, device) is not None else HOPELESS
 
     @staticmethod
     def _usual(p: ConvProblem, device: Device) -> Plan:

@@ -15,6 +15,7 @@ filters       K of a group            C of a group             K of a group
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from math import gcd, prod, sqrt
 
 from gpuconv.kernels.cuda import params
@@ -22,7 +23,7 @@ from gpuconv.layout import TO_COMMON
 from gpuconv.problem import ConvProblem
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Axis:
     """One spatial axis of a correlation.
 
@@ -51,17 +52,17 @@ class Axis:
     tap_step: int = 1
     reverse: bool = False
 
-    @property
+    @cached_property
     def period(self) -> int:
         """Taps of one class lie this far apart."""
         return self.classes // self.common
 
-    @property
+    @cached_property
     def class_taps(self) -> int:
         """Taps of the class that has most."""
         return -(-self.taps // self.period)
 
-    @property
+    @cached_property
     def class_outputs(self) -> int:
         """Outputs of the class that has most."""
         return -(-self.out_size // self.classes)
@@ -108,7 +109,7 @@ class Strides:
         return params.Strides(self.image, self.group, self.channel, self.row, self.column)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Correlation:
     """``out[n,g,k,i,j] = Σ in[n,g,c,·,·]·taps[g,k,c,·,·]``; of `out`, `channel` strides count k."""
 
@@ -123,12 +124,13 @@ class Correlation:
     out_strides: Strides
     out_elements: int
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """Products in the longest sum."""
         return self.channels * self.rows.class_taps * self.columns.class_taps
 
 
+@lru_cache(256)  # asked for every config that is weighed
 def correlation(p: ConvProblem) -> Correlation:
     """The correlation that computes `p`."""
     Cg, Kg = p.C // p.groups, p.K // p.groups

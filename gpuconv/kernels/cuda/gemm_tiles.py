@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from gpuconv.backend.device import Device
 from gpuconv.config import Config
@@ -58,21 +59,7 @@ class OperandMap:
     @property
     def shares(self) -> tuple[int, int]:
         """Vectors of a thread along the outer axis and along the depth; 0 where they do not come out even."""
-        across = self.outer // (1 if self.along_depth else self.vector)
-        down = self.depth // (self.vector if self.along_depth else 1)
-        if not across or not down:
-            return 0, 0
-        sector = max(1, 32 // (self.itemsize * self.vector))
-        lanes_down = max(min(sector, down) if self.along_depth else 1, 32 // min(32, across))
-        lanes_across = 32 // lanes_down
-        warps = self.threads // 32
-        warps_across = min(warps, across // lanes_across)
-        if not warps_across:
-            return 0, 0
-        down_together = lanes_down * (warps // warps_across)
-        outers, depths = across // (lanes_across * warps_across), down // down_together
-        whole = outers * lanes_across * warps_across == across and depths * down_together == down
-        return (outers, depths) if whole and warps % warps_across == 0 else (0, 0)
+        return _shares(self)
 
     @property
     def even(self) -> bool:
@@ -80,7 +67,26 @@ class OperandMap:
         return 0 not in self.shares
 
 
-@dataclass(frozen=True, slots=True)
+@lru_cache(1024)  # a few numbers each, met again for every problem
+def _shares(share: OperandMap) -> tuple[int, int]:
+    across = share.outer // (1 if share.along_depth else share.vector)
+    down = share.depth // (share.vector if share.along_depth else 1)
+    if not across or not down:
+        return 0, 0
+    sector = max(1, 32 // (share.itemsize * share.vector))
+    lanes_down = max(min(sector, down) if share.along_depth else 1, 32 // min(32, across))
+    lanes_across = 32 // lanes_down
+    warps = share.threads // 32
+    warps_across = min(warps, across // lanes_across)
+    if not warps_across:
+        return 0, 0
+    down_together = lanes_down * (warps // warps_across)
+    outers, depths = across // (lanes_across * warps_across), down // down_together
+    whole = outers * lanes_across * warps_across == across and depths * down_together == down
+    return (outers, depths) if whole and warps % warps_across == 0 else (0, 0)
+
+
+@dataclass(frozen=True)
 class GemmTiles(Product):
     """A config applied to a problem: everything the kernel derives from its definitions."""
 
@@ -91,13 +97,13 @@ class GemmTiles(Product):
         """Bytes of an accumulator, which is also how tiles are stored."""
         return 8 if self.p.dtype == "f64" else 4
 
-    @property
+    @cached_property
     def in_vector(self) -> int:
         """Elements that one load of the input takes where its address allows."""
         along_depth = self.in_along_depth and self.in_run > 1
         return self._vector(self.in_run, along_depth, self.cfg.block_m) if self.in_run > 1 else 1
 
-    @property
+    @cached_property
     def taps_vector(self) -> int:
         """Elements that one load of the taps takes where its address allows."""
         return self._vector(self.taps_run, self.taps_along_depth, self.cfg.block_n)
@@ -114,7 +120,7 @@ class GemmTiles(Product):
         first = min(self.cfg.block_k, self.form.depth)
         return first + max(0, -(-self.stage_count // splits) - 1) + splits - 1
 
-    @property
+    @cached_property
     def maps(self) -> tuple[OperandMap, OperandMap]:
         """Who loads what of the input and of the taps."""
         return (
@@ -122,7 +128,7 @@ class GemmTiles(Product):
             self._map(self.cfg.block_n, self.taps_along_depth, self.taps_vector),
         )
 
-    @property
+    @cached_property
     def registers(self) -> int:
         """Registers that a thread needs for all its values at once, roughly."""
         cfg, words = self.cfg, self.sum_bytes // 4
@@ -148,7 +154,11 @@ class GemmTiles(Product):
 
 def illegal(tiles: GemmTiles, device: Device) -> str | None:
     """What is wrong with a config for a problem and a device, in words, or None."""
-    cfg = tiles.cfg
+    return _ill_formed(tiles.cfg) or _beyond_limits(tiles, device)
+
+
+@lru_cache(1024)  # weighed for every problem
+def _ill_formed(cfg: GemmConfig) -> str | None:
     for name in GemmConfig.__dataclass_fields__:
         most = 2**16 if name in ("splits", "raster") else 1024
         if not 1 <= getattr(cfg, name) <= most:
@@ -171,7 +181,7 @@ def illegal(tiles: GemmTiles, device: Device) -> str | None:
         return f"a block must have at most 1024 threads, this config makes {cfg.threads}"
     if cfg.block_k > cfg.threads:
         return f"block_k must be at most the {cfg.threads} threads of a block, got {cfg.block_k}"
-    return _beyond_limits(tiles, device)
+    return None
 
 
 def _beyond_limits(tiles: GemmTiles, device: Device) -> str | None:

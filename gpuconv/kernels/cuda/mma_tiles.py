@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from gpuconv.backend.device import Device
@@ -157,7 +158,11 @@ class MmaTiles(Product):
 
 def illegal(tiles: MmaTiles, device: Device) -> str | None:
     """What is wrong with a config for a problem and a device, in words, or None."""
-    cfg = tiles.cfg
+    return _ill_formed(tiles.cfg) or _beyond_limits(tiles, device)
+
+
+@lru_cache(1024)  # weighed for every problem
+def _ill_formed(cfg: MmaConfig) -> str | None:
     for name in MmaConfig.__dataclass_fields__:
         most = 2**16 if name in ("splits", "raster") else 1024
         if not 1 <= getattr(cfg, name) <= most:
@@ -175,7 +180,7 @@ def illegal(tiles: MmaTiles, device: Device) -> str | None:
         return f"stages must be at least 2, got {cfg.stages}"
     if not cfg.block_k <= cfg.threads <= 1024:
         return f"a block must have from {cfg.block_k} to 1024 threads, this config makes {cfg.threads}"
-    return _beyond_limits(tiles, device)
+    return None
 
 
 def _beyond_limits(tiles: MmaTiles, device: Device) -> str | None:

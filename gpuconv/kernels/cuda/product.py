@@ -6,6 +6,7 @@ What ``gemm/block.cuh`` and ``tile/depth.cuh`` take, whatever multiplies.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from gpuconv.problem import ITEMSIZE, ConvProblem
 _MOST_CELLS: Final = 2**30
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Product:
     """A config with `block_m`, `block_n`, `block_k`, `splits` and `raster`, applied to a problem."""
 
@@ -26,18 +27,18 @@ class Product:
     form: Correlation
     cfg: Any
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Rows of the product, in the class that has most."""
         f = self.form
         return f.images * f.rows.class_outputs * f.columns.class_outputs
 
-    @property
+    @cached_property
     def images_first(self) -> bool:
         """Whether rows of the product count images before pixels: where these are neighbours in memory."""
         return self.form.images > 1 and self.form.in_strides.image == 1
 
-    @property
+    @cached_property
     def in_along_depth(self) -> bool:
         """Whether the input's neighbours in memory lie along the depth, not along the rows of the product."""
         f = self.form
@@ -48,7 +49,7 @@ class Product:
         # columns are: of outputs or of taps, whichever are more
         return f.rows.class_taps * f.columns.class_taps > f.rows.class_outputs * f.columns.class_outputs
 
-    @property
+    @cached_property
     def channels_first(self) -> bool:
         """Whether the depth counts channels before taps: where channels are neighbours in what decides."""
         f = self.form
@@ -56,7 +57,7 @@ class Product:
             return f.channels > 1
         return not self.in_along_depth and f.taps_strides.channel == 1
 
-    @property
+    @cached_property
     def taps_along_depth(self) -> bool:
         """Whether the taps' neighbours in memory lie along the depth, not the columns of the product."""
         return not (self.form.filters > 1 and self.form.taps_strides.image == 1)
@@ -66,7 +67,7 @@ class Product:
         """Whether the results' neighbours in memory lie along the columns of the product."""
         return self.form.filters > 1 and self.form.out_strides.channel == 1
 
-    @property
+    @cached_property
     def in_run(self) -> int:
         """Neighbours in memory along the depth, or along the rows of the product; begun at its multiples.
 
@@ -79,7 +80,7 @@ class Product:
             return f.channels
         return 1  # rows may begin anywhere
 
-    @property
+    @cached_property
     def taps_run(self) -> int:
         """The same of the taps, along the depth or along the columns of the product."""
         f, s = self.form, self.form.taps_strides
@@ -96,7 +97,7 @@ class Product:
             run *= size
         return run
 
-    @property
+    @cached_property
     def stage_count(self) -> int:
         """Stages of the longest sum."""
         count: int = -(-self.form.depth // self.cfg.block_k)
@@ -117,19 +118,19 @@ class Product:
         """See `most_roundings`."""
         return most_roundings(self.p, self.form.depth)
 
-    @property
+    @cached_property
     def tiles_m(self) -> int:
         """Blocks along the rows of the product."""
         count: int = -(-self.rows // self.cfg.block_m)
         return count
 
-    @property
+    @cached_property
     def tiles_n(self) -> int:
         """Blocks along its columns."""
         count: int = -(-self.form.filters // self.cfg.block_n)
         return count
 
-    @property
+    @cached_property
     def blocks(self) -> tuple[int, int, int, int]:
         """Blocks of one product; groups; classes of columns and of rows."""
         f = self.form
