@@ -41,7 +41,8 @@ def environment(device: Device, baselines: Iterable[str] = ()) -> dict[str, Any]
     """Versions and thread count, for `gpuconv.report.records.ResultFile`."""
     found: dict[str, Any] = {"gpuconv": gpuconv.__version__, "python": platform.python_version()}
     if device.kind == "cpu":
-        found |= {"numpy": device.numpy, "blas": device.blas, "threads": device.threads, "cores": device.cores}
+        found |= {"numpy": device.numpy, "blas": device.blas}
+        found |= {"threads": device.threads, "cores": device.cores}
     else:
         cupy = detect.cuda().version
         found |= {"cupy": cupy, **(_cuda_versions() if cupy is not None else {})}

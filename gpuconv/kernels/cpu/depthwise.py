@@ -17,6 +17,7 @@ from gpuconv.config import Config
 from gpuconv.errors import Reject
 from gpuconv.kernels.cpu.banded_product import BandedProduct
 from gpuconv.kernels.cpu.base import CpuKernel
+from gpuconv.kernels.cpu.correlation import passes
 from gpuconv.kernels.cpu.tap_sum import TapSum
 from gpuconv.plan import Plan
 from gpuconv.problem import ConvProblem
@@ -35,6 +36,8 @@ _MOST_TAPS: Final = 64
 #: Beyond this many taps and columns, laying rows out for products pays.
 _FEW_TAPS: Final = 9
 _FEW_COLUMNS: Final = 14
+#: Up to so many of both, gathering patches takes less time than laying rows out.
+_SHORT_COLUMNS: Final = 28
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,11 @@ class CpuDepthwiseBanded(CpuKernel[BandedConfig]):
         return Plan(p, self.name, cfg, device, engine.workspace_bytes, engine.run)
 
     def preference(self, p: ConvProblem, device: Device) -> int:
-        """Above the general case, which copies every row once for each tap."""
-        return 1
+        """Above the general case, which copies every row once for each tap; below where rows are short."""
+        found = passes(p)
+        width = max((one.columns.outputs for one in found), default=0)
+        taps = max((one.rows.taps * one.columns.taps for one in found), default=0)
+        return -1 if p.C > 1 and taps <= _FEW_TAPS and width <= _SHORT_COLUMNS else 1
 
     @staticmethod
     def _banded(p: ConvProblem, rows: int) -> int:

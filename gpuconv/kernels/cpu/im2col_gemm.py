@@ -34,15 +34,21 @@ _PROMISING_WGRAD: Final = (
     *((1024, 1, 2), (2048, 2, 1), (4096, 4, 4), (8192, 1, 4), (2048, 2, 8), (8192, 2, 8), (4096, 1, 4)),
     *((2048, 4, 1), (1024, 2, 1)),
 )
-#: Multiply-adds below which one more block costs more than a second thread gains.
-_WORTH_A_BLOCK: Final = 1_000_000
+#: Multiply-adds below which one more block costs more than a second thread gains; in groups they take longer.
+_WORTH_A_BLOCK: Final = 8_000_000
+_WORTH_GROUPS: Final = 1_000_000
 _DEFAULT_KIB: Final = (4096, 2048, 1024, 512)
+#: Products with so few outputs take as long as gathering: fewer, larger blocks.
+_THIN: Final = 4
+_THIN_KIB: Final = (16384, 8192)
 #: A block of fewer pixels is too narrow for a product.
 _LEAST_PIXELS: Final = 64
 #: A lane of fewer pixels is not worth the weights that it sums apart.
 _LEAST_LANE: Final = 256
 #: Channels of a group up to which products are so small that calling them takes the time.
 _FEW_INPUTS: Final = 2
+#: Bytes of patches from which on a second thread helps even those.
+_MANY_PATCHES: Final = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -98,12 +104,14 @@ class CpuIm2colGemm(CpuKernel[Im2colConfig]):
         The number of processors counts and not that of threads: this machine gives the same bits on any.
         """
         cores = min(blocks.ENOUGH_BLOCKS, device.cores)
-        enough = min(cores, max(1, p.flops // 2 // _WORTH_A_BLOCK))
+        enough = min(cores, max(1, p.flops // 2 // (_WORTH_A_BLOCK if p.groups == 1 else _WORTH_GROUPS)))
         if p.op == "wgrad":
             return self._default_wgrad(p, cores, enough)
         pixels, row = self._largest_pass(p)
-        wide = (kib for kib in _DEFAULT_KIB if kib * 1024 >= _LEAST_PIXELS * row)
-        kib = next((kib for kib in wide if pixels * row > (enough - 1) * kib * 1024), 1024)
+        outputs = (p.C if p.op == "dgrad" else p.K) // p.groups
+        sizes = (*_THIN_KIB, *_DEFAULT_KIB) if p.groups == 1 and outputs <= _THIN else _DEFAULT_KIB
+        wide = [kib for kib in sizes if kib * 1024 >= _LEAST_PIXELS * row]
+        kib = next((kib for kib in wide if pixels * row > (enough - 1) * kib * 1024), max(sizes))
         made = max(p.N, -(-pixels * row // (kib * 1024)))
         return Im2colConfig(kib, min(-(-enough // max(1, made)), self._parts(p)))
 
@@ -120,13 +128,15 @@ class CpuIm2colGemm(CpuKernel[Im2colConfig]):
     @staticmethod
     def _default_wgrad(p: ConvProblem, cores: int, enough: int) -> Im2colConfig:
         """Lanes of many pixels each; where there are few, or a lane's weights are large, parts."""
+        _, _, pixels = p.gemm_mnk
+        patch_bytes = pixels * p.C * p.R * p.S * blocks.accumulator(p).itemsize
         if p.C // p.groups <= _FEW_INPUTS < p.groups:
-            return Im2colConfig(1024, 1, cores if p.layout == "nhwc" else 1)
+            if p.layout == "nhwc":
+                return Im2colConfig(1024, 1, cores)
+            return Im2colConfig(16384, 2, cores) if patch_bytes > _MANY_PATCHES else Im2colConfig(1024)
         if p.groups > 1:
             splits = min(enough, p.groups)
             return Im2colConfig(2048, splits, max(1, enough // splits))
-        _, _, pixels = p.gemm_mnk
-        patch_bytes = pixels * p.C * p.R * p.S * blocks.accumulator(p).itemsize
         lanes = min(enough, max(1, pixels // _LEAST_LANE))
         kib = next((kib for kib in _DEFAULT_KIB if patch_bytes > (lanes - 1) * kib * 1024), 1024)
         return Im2colConfig(kib, min(-(-enough // lanes), max(1, p.C // 16)), lanes)

@@ -1,0 +1,112 @@
+"""The section on tuning of ``bench/results/README.md``: what recordings say of searches and of cold picks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuconv.autotune import replay, space
+from gpuconv.autotune.recording import Recorded, Recording
+from gpuconv.autotune.search import MOST, chosen, search
+from gpuconv.report.summary import geometric_mean
+
+#: Re-tunes of each problem in a replay.
+TIMES = 10
+#: What a recording of `bench.tuned` calls itself.
+CHECKED = "checked"
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What replays of one problem came to: shares of the best recorded speed.
+
+    Attributes
+    ----------
+    cold : float
+        Of the untuned choice.
+    tuned : float
+        Of what `TIMES` searches found, the geometric mean.
+    answers : int
+        How many different candidates these were.
+    tried : int
+        Candidates that the largest of the searches measured.
+    """
+
+    cold: float
+    tuned: float
+    answers: int
+    tried: int
+
+
+def replayed(one: Recorded, recording: Recording) -> Replayed:
+    """Search for a problem's best `TIMES` times, each knowing what the one before found."""
+    device = replay.device_of(recording)
+    proposals = space.proposals(one.problem, device)
+    picks: list[str] = []
+    tried = 0
+    for seed in range(TIMES):
+        bench = replay.ReplayBench(one, recording.kind, seed)
+        candidates = chosen(proposals, "heuristic", MOST, seed)
+        before = picks[-1] if picks else None
+        picks.append(str(search(one.problem, candidates, bench, budget=8.0, incumbent=before).best))
+        tried = max(tried, len(bench.measured))
+    tuned = geometric_mean([replay.efficiency(one, pick) for pick in picks])
+    assert tuned is not None
+    return Replayed(replay.efficiency(one, proposals[0]), tuned, len(set(picks)), tried)
+
+
+def load(folder: Path) -> dict[str, Recording]:
+    """Every recording of a folder by its name."""
+    return {path.name: Recording.load(path) for path in sorted(folder.glob("*.json"))}
+
+
+def section(folder: Path) -> Iterator[str]:
+    """The section, where there is a recording."""
+    found = load(folder)
+    if not found:
+        return
+    yield "## Tuning"
+    yield ""
+    yield "Gain: time of what runs untuned divided by that of what the tuner chose, both timed anew by turns"
+    yield "after the search (`python -m bench.tuned`). Above 1 tuning has paid."
+    yield ""
+    yield "| recording | device | layers | gain, mean | least | most | seconds a layer |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for name, recording in found.items():
+        if recording.strategy.endswith(CHECKED):
+            yield _gains(name, recording)
+    yield ""
+    yield "Replays of exhaustive recordings: the share of the best recorded speed that the untuned choice"
+    yield f"has, and that {TIMES} searches among at most {MOST} candidates reach, with the noise that was"
+    yield "measured. Rules and orders were chosen by looking at recordings named `fit`, never at those named"
+    yield "`held-out`."
+    yield ""
+    yield f"| recording | device | problems | untuned | worst | tuned | worst | one answer in {TIMES} |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    for name, recording in found.items():
+        if not recording.strategy.endswith(CHECKED):
+            yield _shares(name, recording)
+    yield ""
+    kinds = {recording.kind for recording in found.values()}
+    if "cuda" not in kinds:
+        yield "No GPU has been tuned for yet, and no store for one is shipped."
+        yield ""
+
+
+def _gains(name: str, recording: Recording) -> str:
+    gains = [one.gain for one in recording.problems if one.gain is not None]
+    seconds = sum(one.seconds for one in recording.problems) / len(recording.problems)
+    mean = geometric_mean(gains)
+    cells = (name, recording.device, len(gains), f"{mean:.3f}", f"{min(gains):.3f}", f"{max(gains):.3f}")
+    return f"| {' | '.join(map(str, cells))} | {seconds:.1f} |"
+
+
+def _shares(name: str, recording: Recording) -> str:
+    rows = [replayed(one, recording) for one in recording.problems]
+    cold, tuned = [row.cold for row in rows], [row.tuned for row in rows]
+    cells = [name, recording.device, str(len(rows))]
+    for shares in (cold, tuned):
+        cells += [f"{geometric_mean(shares):.3f}", f"{min(shares):.3f}"]
+    cells.append(f"{sum(row.answers == 1 for row in rows)} of {len(rows)}")
+    return f"| {' | '.join(cells)} |"
