@@ -116,8 +116,15 @@ class FakeCupy(types.ModuleType):
         return np.empty(shape, dtype).view(Array)
 
     def asarray(self, array):
+        if isinstance(array, np.ndarray):
+            self.did("upload", self.current)
+            return array.copy().view(Array)
         self.did("asarray")
         return np.asarray(array.memory).view(Array)
+
+    def asnumpy(self, array):
+        self.did("download", self.current)
+        return np.array(array)
 
     def from_dlpack(self, array):
         self.did("from_dlpack")
@@ -315,6 +322,21 @@ def test_arrays_that_cannot_be_viewed(cupy, own):
     cupy.fail = {"from_dlpack": CudaError(35)}  # the driver is too old: no fault of the argument's
     with pytest.raises(CudaError):
         own.adopt(foreign(__dlpack__=None))
+
+
+def test_bytes_to_the_device_and_back(cupy, own):
+    values = np.arange(9, dtype=np.uint8)
+    there = own.put(values, own.device(1))
+    assert there is not values
+    there.index = 1
+    assert own.get(there).tobytes() == values.tobytes()
+    assert [call for call in cupy.calls if call[0] != "properties"] == [
+        ("enter", 1), ("upload", 1), ("enter", 1), ("download", 1),
+    ]  # fmt: skip
+    # what an earlier launch did is told by the copy that waits for it
+    cupy.fail["download"] = cupy.cuda.runtime.CUDARuntimeError(700)
+    with pytest.raises(LaunchError, match="nothing can be read"):
+        own.get(there)
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16"])
