@@ -1,14 +1,21 @@
-"""The section on tuning of ``bench/results/README.md``: what recordings say of searches and of cold picks."""
+"""The section on tuning of ``bench/results/README.md``: what recordings say of searches and of cold picks.
+
+``python -m bench.tuning RESULTS.json RECORDING.json`` takes the recording out of a result file of
+``bench/gpu_check.py``.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpuconv.autotune import replay, space
-from gpuconv.autotune.recording import Recorded, Recording
+from gpuconv.autotune.recording import Recorded, Recording, recorded
 from gpuconv.autotune.search import MOST, chosen, search
+from gpuconv.report.records import ResultFile
 from gpuconv.report.summary import geometric_mean
 
 #: Re-tunes of each problem in a replay.
@@ -61,6 +68,21 @@ def load(folder: Path) -> dict[str, Recording]:
     return {path.name: Recording.load(path) for path in sorted(folder.glob("*.json"))}
 
 
+def of_check(found: ResultFile) -> Recording:
+    """The recording that ``bench/gpu_check.py`` leaves in its result file.
+
+    Raises
+    ------
+    ValueError
+        If it has none, or a damaged one.
+    """
+    rows = found.extras.get("tuned")
+    if not isinstance(rows, list) or not rows:
+        raise ValueError("the check tuned nothing")
+    problems = tuple(recorded({name: row[name] for name in row if name != "gain"}) for row in rows)
+    return Recording("cuda", found.device, found.date, found.commit, "heuristic", found.environment, problems)
+
+
 def section(folder: Path) -> Iterator[str]:
     """The section, where there is a recording."""
     found = load(folder)
@@ -110,3 +132,17 @@ def _shares(name: str, recording: Recording) -> str:
         cells += [f"{geometric_mean(shares):.3f}", f"{min(shares):.3f}"]
     cells.append(f"{sum(row.answers == 1 for row in rows)} of {len(rows)}")
     return f"| {' | '.join(cells)} |"
+
+
+def main() -> int:
+    """Take a recording out of a result file."""
+    parser = argparse.ArgumentParser(prog="python -m bench.tuning", description=__doc__)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("recording", type=Path)
+    options = parser.parse_args()
+    of_check(ResultFile.load(options.results)).save(options.recording)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

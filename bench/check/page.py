@@ -160,6 +160,7 @@ def _results(head: dict[str, Any], found: dict[str, StepState], environment: dic
     extras: dict[str, Any] = {
         "cases": cases_by_kind(found.get("correctness", StepState())),
         "agreement": compared(found.get("cudnn", StepState())),
+        "tuned": [line["data"] for line in found.get("tune", StepState()).ended.values() if line["data"]],
     }
     if head["dry_run"]:
         extras["dry_run"] = True

@@ -198,14 +198,20 @@ def _recording(found: Any) -> Recording:
         raise ValueError(f"environment must be an object, got {_show(found['environment'])}")
     if not isinstance(found["problems"], list):
         raise ValueError(f"problems must be a list, got {_show(found['problems'])}")
-    problems = tuple(_recorded(one, at) for at, one in enumerate(found["problems"], 1))
+    problems = tuple(recorded(one, f"problem {at}") for at, one in enumerate(found["problems"], 1))
     if len({one.problem for one in problems}) < len(problems):
         raise ValueError("a problem is there twice")
     return Recording(**{name: found[name] for name in names[1:-1]}, problems=problems)
 
 
-def _recorded(found: Any, at: int) -> Recorded:
-    what = f"problem {at}"
+def recorded(found: Any, what: str = "a problem") -> Recorded:
+    """What `as_json` gave.
+
+    Raises
+    ------
+    ValueError
+        If it is something else; begins with `what` that is.
+    """
     _check_names(found, ("problem", "chosen", "seconds", "tried"), what)
     _check_texts(found, ("problem",), ())
     problem = ConvProblem.parse(found["problem"])

@@ -22,7 +22,7 @@ from tests.primitives import probes
 ROOT = Path(__file__).parents[2]
 COPIED = ("bench", "cuda_src", "gpuconv", "tests")
 #: Steps that need no GPU at all, in a dry run.
-POSSIBLE = ("environment", "primitives", "correctness", "benchmarks")
+POSSIBLE = ("environment", "primitives", "correctness", "tune", "benchmarks")
 
 
 @pytest.fixture(scope="module")

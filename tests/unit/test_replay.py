@@ -10,8 +10,9 @@ import pytest
 from bench import tuning
 from bench.tuned import FOLDER
 from gpuconv.autotune import replay, search, space
-from gpuconv.autotune.recording import Recorded, Recording, Tried
+from gpuconv.autotune.recording import Recorded, Recording, Tried, as_json
 from gpuconv.problem import ConvProblem
+from gpuconv.report.records import ResultFile
 from gpuconv.report.summary import geometric_mean
 
 RECORDINGS = tuning.load(FOLDER)
@@ -49,7 +50,7 @@ def recorded(us):
     """Of the proposals for `P`, so many microseconds each, with a tenth of noise."""
     proposals = space.proposals(P, replay.device_of(RECORDING))
     tried = tuple(
-        Tried(one.kernel.name, str(one.config), each, (each, 1.05 * each, 1.1 * each))
+        Tried(one.kernel.name, str(one.config), each, (each, round(1.05 * each, 3), round(1.1 * each, 3)))
         for one, each in zip(proposals, us, strict=False)
     )
     return Recorded(P, tried, 0, 1.0)
@@ -89,3 +90,19 @@ def test_facts_of_the_device():
     assert (found.kind, found.sms) == ("cuda", 132)
     with pytest.raises(ValueError, match="no facts about Voodoo"):
         replay.device_of(Recording("cuda", "Voodoo 2", "", None, ""))
+
+
+def test_a_recording_comes_home_in_the_checks_result_file(tmp_path):
+    one = recorded([100.0, 50.0])
+    row = {**as_json(one), "gain": 1.0}
+    found = ResultFile(
+        "NVIDIA H200", "2026-12-01T00:00:00+00:00", "abc1234", {"sms": 132}, extras={"tuned": [row]}
+    )
+    recording = tuning.of_check(found)
+    assert recording.problems == (one,)
+    assert (recording.kind, recording.device, recording.commit) == ("cuda", "NVIDIA H200", "abc1234")
+    recording.save(tmp_path / "r.json")
+    assert Recording.load(tmp_path / "r.json") == recording
+    for extras in ({}, {"tuned": []}, {"tuned": [{"problem": "fprop"}]}):
+        with pytest.raises(ValueError):
+            tuning.of_check(ResultFile("x", "", None, extras=extras))
