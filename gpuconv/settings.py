@@ -12,7 +12,7 @@ VARIABLES: Final = {
     "GPUCONV_CONFIG": "its parameters, as name=value,…",
     "GPUCONV_TUNE": "1: tune every problem that has not been",
     "GPUCONV_THREADS": "CPU threads (default: what BLAS would use, at most the processors allowed)",
-    "GPUCONV_CACHE_DIR": "folder for compiled kernels (default: the user's cache folder)",
+    "GPUCONV_CACHE_DIR": "folder for compiled kernels and tuning results (default: the user's cache folder)",
     "GPUCONV_ASSERT_CACHED": "1: having to compile a kernel is an error",
     "GPUCONV_DUMP": "folder for sources, PTX, cubins, SASS and resource use; kernels are compiled anew",
     "GPUCONV_LINEINFO": "1: compile kernels with line numbers, for profilers and sanitizers",

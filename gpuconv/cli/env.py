@@ -14,7 +14,7 @@ from gpuconv import settings
 from gpuconv.backend import detect
 from gpuconv.cli import output
 
-_PACKAGES: Final = ("threadpoolctl", "platformdirs", "ml_dtypes", "click", "rich", "pillow")
+_PACKAGES: Final = ("threadpoolctl", "platformdirs", "filelock", "ml_dtypes", "click", "rich", "pillow")
 
 
 @click.command()
@@ -32,7 +32,8 @@ def env(as_json: bool) -> None:
         "folders": {
             "package": _ask(_package_folder),
             "CUDA sources": _ask(_source_folder),
-            "compiled kernels": _ask(_cache_folder),
+            "compiled kernels": _ask(lambda: _kept("cubins")),
+            "tuning results": _ask(lambda: _kept("tuning")),
         },
     }
     if as_json:
@@ -180,14 +181,15 @@ def _source_folder() -> Any:
     return cuda_source_folder()
 
 
-def _cache_folder() -> str:
-    from gpuconv.backend import cache
+def _kept(name: str) -> str:
+    """A folder in the user's cache."""
+    from gpuconv.backend import folders
 
-    folder = cache.folder()
+    folder = folders.root() / name
     try:
-        cache.check(folder)
+        folders.check(folder)
     except FileNotFoundError:
         return f"{folder} (not there yet)"
-    except cache.Unusable as error:
+    except folders.Unusable as error:
         return f"{folder} (not used: {error})"
     return str(folder)

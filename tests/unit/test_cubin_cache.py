@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuconv.backend import cache
+from gpuconv.backend import cache, folders
 
 KEY = "0123456789abcdef" * 4
 PAYLOAD = bytes(range(64))
@@ -26,8 +26,8 @@ posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissi
 def folder(monkeypatch, tmp_path):
     """An empty cache, in a process that has said nothing yet."""
     monkeypatch.setenv("GPUCONV_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "_said", set())
-    monkeypatch.setattr(cache, "_swept", set())
+    monkeypatch.setattr(folders, "_said", {})
+    monkeypatch.setattr(folders, "_swept", set())
     return tmp_path / "cache" / "cubins"
 
 
@@ -156,7 +156,7 @@ def test_failing_writes(monkeypatch, folder, code, where):
     def fail(*args, **options):
         raise OSError(code, os.strerror(code))
 
-    owner = {"mkdir": Path, "mkstemp": cache.tempfile, "open": cache, "replace": os}[where]
+    owner = {"mkdir": Path, "mkstemp": folders.tempfile, "open": folders, "replace": os}[where]
     monkeypatch.setattr(owner, where, fail, raising=where != "open")
     unusable(os.strerror(code))
     assert not folder.exists() or list(folder.iterdir()) == []
