@@ -102,11 +102,14 @@ class CpuDepthwiseBanded(CpuKernel[BandedConfig]):
         return None
 
     def default_config(self, p: ConvProblem, device: Device) -> BandedConfig:
-        """More rows for taller kernels: the share of useful products is R of R + block_rows − 1."""
+        """More rows for taller kernels: the share of useful products is R of R + block_rows − 1.
+
+        For the tallest also larger blocks, where there are channels enough for them.
+        """
         rows = 8 if p.R <= 7 else 16 if p.R <= 11 else 32
         while self._banded(p, rows) > _MOST_BANDED:
             rows //= 2
-        return BandedConfig(rows)
+        return BandedConfig(rows, 8192 if p.C > 1 and p.R > 11 else 2048)
 
     def workspace_bytes(self, p: ConvProblem, cfg: BandedConfig, device: Device) -> int:
         """Laid-out rows and sums of one block for each thread, and the banded matrices."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Final
 
 from gpuconv.backend.device import Device
@@ -35,7 +36,8 @@ _PROMISING_WGRAD: Final = (
     *((2048, 4, 1), (1024, 2, 1)),
 )
 #: Multiply-adds below which one more block costs more than a second thread gains; in groups they take longer.
-_WORTH_A_BLOCK: Final = 8_000_000
+_WORTH_A_BLOCK: Final = 12_000_000
+_WORTH_WGRAD: Final = 8_000_000
 _WORTH_GROUPS: Final = 1_000_000
 _DEFAULT_KIB: Final = (4096, 2048, 1024, 512)
 #: Products with so few outputs take as long as gathering: fewer, larger blocks.
@@ -43,8 +45,8 @@ _THIN: Final = 4
 _THIN_KIB: Final = (16384, 8192)
 #: A block of fewer pixels is too narrow for a product.
 _LEAST_PIXELS: Final = 64
-#: A lane of fewer pixels is not worth the weights that it sums apart.
-_LEAST_LANE: Final = 256
+#: Bytes of weights that each lane may sum apart.
+_LIGHT_WEIGHTS: Final = 2**20
 #: Channels of a group up to which products are so small that calling them takes the time.
 _FEW_INPUTS: Final = 2
 #: Bytes of patches from which on a second thread helps even those.
@@ -104,9 +106,12 @@ class CpuIm2colGemm(CpuKernel[Im2colConfig]):
         The number of processors counts and not that of threads: this machine gives the same bits on any.
         """
         cores = min(blocks.ENOUGH_BLOCKS, device.cores)
-        enough = min(cores, max(1, p.flops // 2 // (_WORTH_A_BLOCK if p.groups == 1 else _WORTH_GROUPS)))
+        worth = _WORTH_GROUPS if p.groups > 1 else _WORTH_WGRAD if p.op == "wgrad" else _WORTH_A_BLOCK
+        enough = min(cores, max(1, p.flops // 2 // worth))
         if p.op == "wgrad":
             return self._default_wgrad(p, cores, enough)
+        if self._few_inputs(p):
+            return Im2colConfig(8192)
         pixels, row = self._largest_pass(p)
         outputs = (p.C if p.op == "dgrad" else p.K) // p.groups
         sizes = (*_THIN_KIB, *_DEFAULT_KIB) if p.groups == 1 and outputs <= _THIN else _DEFAULT_KIB
@@ -114,6 +119,11 @@ class CpuIm2colGemm(CpuKernel[Im2colConfig]):
         kib = next((kib for kib in wide if pixels * row > (enough - 1) * kib * 1024), max(sizes))
         made = max(p.N, -(-pixels * row // (kib * 1024)))
         return Im2colConfig(kib, min(-(-enough // max(1, made)), self._parts(p)))
+
+    @staticmethod
+    def _few_inputs(p: ConvProblem) -> bool:
+        """Whether this is depthwise, or nearly."""
+        return p.C // p.groups <= _FEW_INPUTS < p.groups
 
     @staticmethod
     def _largest_pass(p: ConvProblem) -> tuple[int, int]:
@@ -125,19 +135,22 @@ class CpuIm2colGemm(CpuKernel[Im2colConfig]):
         )
         return max(found, key=lambda one: one[0] * one[1], default=(0, 1))
 
-    @staticmethod
-    def _default_wgrad(p: ConvProblem, cores: int, enough: int) -> Im2colConfig:
+    @classmethod
+    def _default_wgrad(cls, p: ConvProblem, cores: int, enough: int) -> Im2colConfig:
         """Lanes of many pixels each; where there are few, or a lane's weights are large, parts."""
         _, _, pixels = p.gemm_mnk
         patch_bytes = pixels * p.C * p.R * p.S * blocks.accumulator(p).itemsize
-        if p.C // p.groups <= _FEW_INPUTS < p.groups:
+        if cls._few_inputs(p):
+            if pixels < cores * _LEAST_PIXELS:
+                return Im2colConfig(2048)
             if p.layout == "nhwc":
                 return Im2colConfig(1024, 1, cores)
             return Im2colConfig(16384, 2, cores) if patch_bytes > _MANY_PATCHES else Im2colConfig(1024)
         if p.groups > 1:
             splits = min(enough, p.groups)
             return Im2colConfig(2048, splits, max(1, enough // splits))
-        lanes = min(enough, max(1, pixels // _LEAST_LANE))
+        light = prod(p.w_shape) * blocks.accumulator(p).itemsize <= _LIGHT_WEIGHTS
+        lanes = enough if light and pixels >= enough * _LEAST_PIXELS else 1
         kib = next((kib for kib in _DEFAULT_KIB if patch_bytes > (lanes - 1) * kib * 1024), 1024)
         return Im2colConfig(kib, min(-(-enough // lanes), max(1, p.C // 16)), lanes)
 
