@@ -42,7 +42,8 @@ def test_problems_are_tuned_and_the_second_run_measures_nothing(monkeypatch):
         assert not one["known"]
         assert one["us"] > 0
         assert one["gain"] == pytest.approx(one["default_us"] / one["us"])
-        assert one["tried"] > 5
+        assert one["tried"] >= 1
+        assert one["tried"] + len(one["failed"]) == search.MOST  # whoever had no time left is told as well
         assert one["device"].startswith("cpu")
     plan = dispatch.plan_for(ConvProblem.parse(P), device.cpu())
     assert (plan.kernel, str(plan.config)) == (first[0]["kernel"], first[0]["config"])
@@ -100,7 +101,7 @@ gpuconv.conv2d_weight_grad(x, w.shape, y)
 """
 
 
-def test_a_program_tells_its_problems(tmp_path):
+def test_a_program_tells_its_problems(tmp_path, monkeypatch):
     program = tmp_path / "prog.py"
     program.write_text(PROGRAM)
     found = run("tune", *QUICK, "--script", str(program), "--", "one", "--two")
@@ -108,6 +109,7 @@ def test_a_program_tells_its_problems(tmp_path):
     assert "hello ['one', '--two'] __main__\n" in found.stdout
     assert "fprop_n1c3h9w9k4r3s3_nchw_f32" in found.stdout
     assert "wgrad_n1c3h9w9k4r3s3_nchw_f32" in found.stdout
+    monkeypatch.setattr(calls, "_plans", {})  # as another process has it
     quiet = run("tune", *QUICK, "--json", "--script", str(program))
     assert [one["known"] for one in json.loads(quiet.stdout)["results"]] == [True, True]
     assert "hello" in quiet.stderr
@@ -141,7 +143,7 @@ def test_what_was_measured_is_recorded(tmp_path):
     assert recording.environment["threads"] == device.cpu().threads
     (one,) = recording.problems
     assert str(one.problem) == P
-    assert sum(each.us is not None for each in one.tried) > 5
+    assert len(one.tried) == search.MOST
     path.unlink()
     assert run("tune", *QUICK, "--record", str(path), P).exit_code == 0
     assert not path.exists()  # nothing was measured
@@ -205,7 +207,6 @@ def test_a_wrong_candidate_ends_with_4(monkeypatch):
         ((P, "--workers", "0"), "--workers"),
         (("--shapes", "nowhere.csv"), "nowhere.csv"),
         (("--script", "nowhere.py"), "nowhere.py"),
-        (("--shapes", __file__), "header must be"),
         ((P, "--record", "/nowhere/at/all.json"), "--record: there is no folder /nowhere/at"),
     ],
 )
@@ -215,6 +216,16 @@ def test_wrong_usage(arguments, word):
     assert found.stdout == ""
     assert found.stderr.count("\n") == 1
     assert word in found.stderr
+
+
+def test_a_table_that_is_none(tmp_path):
+    table = tmp_path / "layers.csv"
+    table.write_text("a,b\n1,2\n")
+    found = run("tune", "--shapes", str(table))
+    assert found.exit_code == 2
+    assert "--shapes: layers.csv: header must be" in found.stderr
+    table.write_text(HEADER)
+    assert "has no rows" in run("tune", "--shapes", str(table)).stderr
 
 
 def test_progress_in_words():
