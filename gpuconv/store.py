@@ -36,22 +36,23 @@ from gpuconv.store_file import (
     wins,
 )
 
-__all__ = ["Entry", "device_facts", "entries", "find", "folder", "put"]
+__all__ = ["Entry", "change", "device_facts", "entries", "find", "folder", "forget", "only", "put", "read"]
 
 #: Read-only, and of the same form as the user's.
 SHIPPED: Final = Path(__file__).parent / "data" / "tuned"
 #: Seconds to wait for other processes that write; each takes milliseconds.
 _PATIENCE: Final = 10.0
 _POLL: Final = 0.003
-#: Of the link's own kind where a system has it, and never waiting for the other end of a pipe.
+#: No link is followed, where a system can promise that, and the other end of no pipe is waited for.
 _FLAGS: Final = (
     os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 )
 
 _Stamp = tuple[int, ...] | None
-_Lines = Mapping[bytes, Entry]
+#: Entries by the lines they are written on.
+Lines = Mapping[bytes, Entry]
 _View = Mapping[ConvProblem, Entry]
-_NOTHING: Final[_Lines] = MappingProxyType({})
+_NOTHING: Final[Lines] = MappingProxyType({})
 
 _lock = threading.RLock()
 #: Held while a file is changed, so that threads wait here and only processes for each other's lock.
@@ -129,7 +130,7 @@ class _Store:
             self._path = folder() / _name(device)
         except folders.FAILURES as error:
             self._failure: Exception = error
-        self._lines: _Lines = _NOTHING
+        self._lines: Lines = _NOTHING
         self._shipped: _View | None = None
         #: What could not be written.
         self._unwritten: dict[ConvProblem, Entry] = {}
@@ -208,7 +209,7 @@ class _Store:
         self._loaded = (stamp, found) if lasts else None
         return found
 
-    def _content(self, told: list[tuple[object, str]]) -> tuple[_Lines, _Stamp]:
+    def _content(self, told: list[tuple[object, str]]) -> tuple[Lines, _Stamp]:
         assert self._path is not None
         data, stamp = read(self._path)
         content = decode(data, self._lines)
@@ -276,9 +277,9 @@ def read(path: Path) -> tuple[bytes, _Stamp]:
 def change(
     path: Path,
     facts: Mapping[str, Any],
-    how: Callable[[_Lines], Mapping[bytes, Entry]],
+    how: Callable[[Lines], Mapping[bytes, Entry]],
     told: list[tuple[object, str]],
-    known: _Lines = _NOTHING,
+    known: Lines = _NOTHING,
 ) -> Mapping[bytes, Entry]:
     """Change a file of the user's while no other process does.
 
@@ -301,7 +302,7 @@ def change(
     """
     folders.make(path.parent)
     with only(path.parent):
-        there: _Lines | None = _NOTHING
+        there: Lines | None = _NOTHING
         try:
             content = decode(read(path)[0], known)
             if content.facts != facts:

@@ -7,6 +7,7 @@ of the two is said once.
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 from gpuconv.backend import folders
@@ -14,6 +15,8 @@ from gpuconv.backend import folders
 #: Before the payload: this, and a digest over its name and itself, so that neither damage nor mix-up passes.
 _MAGIC = b"gpuconv\x01"
 _HEADER = len(_MAGIC) + 32
+#: Nothing of another name is ever removed.
+_OURS = re.compile(r"[0-9a-f]{64}\.cubin", re.ASCII)
 
 
 def folder() -> Path:
@@ -47,6 +50,35 @@ def put(key: str, payload: bytes) -> None:
         folders.write(path / f"{key}.cubin", _header(key, payload) + payload)
     except folders.FAILURES as error:
         _unusable(error)
+
+
+def held() -> tuple[int, int]:
+    """How many compiled kernels are kept, and their bytes.
+
+    Raises
+    ------
+    OSError, Unusable
+        If the folder cannot be looked at, or others could have put something into it.
+    """
+    sizes = [path.stat().st_size for path in _kernels()]
+    return len(sizes), sum(sizes)
+
+
+def clear() -> int:
+    """Remove all compiled kernels; how many there were. Raises as `held` does."""
+    found = _kernels()
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
+
+
+def _kernels() -> list[Path]:
+    path = folder()
+    try:
+        folders.check(path)
+    except FileNotFoundError:
+        return []
+    return [one for one in path.iterdir() if _OURS.fullmatch(one.name)]
 
 
 def _header(key: str, payload: bytes) -> bytes:

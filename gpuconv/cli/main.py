@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "problem": "Say what a convolution costs and which kernel runs it.",
     "explain-plan": "Say why a problem runs on the kernel it does, and what the others would take.",
     "tune": "Find the fastest kernel and parameters for each problem, and remember them.",
+    "cache": "Show, exchange, thin out and remove what tuning found.",
     "bench": "Time convolutions beside PyTorch and SciPy; compare two runs.",
     "validate": "Compare every kernel with float64, and with cuDNN or PyTorch.",
     "env": "Show versions, devices, variables and folders.",
