@@ -84,8 +84,10 @@ def _by_model(p: ConvProblem, kernels: Sequence[Kernel[Any]], device: Device) ->
 
 
 def _default_first(p: ConvProblem, kernel: Kernel[Any], device: Device) -> list[Candidate]:
-    tried = dict.fromkeys([kernel.default_config(p, device), *configs(p, kernel, device)])
-    return [Candidate(kernel, config) for config in tried]
+    found: dict[Any, Candidate] = {}
+    for config in [kernel.default_config(p, device), *configs(p, kernel, device)]:
+        found.setdefault(kernel.identity(p, config, device), Candidate(kernel, config))
+    return list(found.values())
 
 
 def _in_turn(lists: Sequence[Sequence[Candidate]]) -> Iterable[Candidate]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import ClassVar, Final, Generic, TypeVar
 
 from gpuconv.backend.device import Device
@@ -36,6 +36,10 @@ class Kernel(ABC, Generic[C]):
 
         Every one passes `check_config`, the default is among them.
         """
+
+    def identity(self, p: ConvProblem, cfg: C, device: Device) -> Hashable:
+        """Return the same for two configs that come to the same plan: one of them is worth a try."""
+        return cfg
 
     @abstractmethod
     def check_config(self, p: ConvProblem, cfg: C, device: Device) -> Reject | None:

@@ -31,7 +31,7 @@ MADE_UP = Device("cpu", "a made-up processor", threads=3)
         ("fprop_n1c8h29w29k8r3s3p1g8_nchw_f32", "cpu_depthwise_banded"),
         ("fprop_n1c8h9w9k8r3s3p1g8_nchw_f32", "cpu_depthwise_taps"),
         ("fprop_n1c8h7w7k8r7s7p3g8_nchw_f32", "cpu_depthwise_taps"),
-        ("fprop_n1c8h9w9k16r3s3p1g8_nchw_f32", "cpu_depthwise_banded"),
+        ("fprop_n1c8h9w9k16r3s3p1g8_nchw_f32", "cpu_im2col_gemm"),
         ("dgrad_n1c8h9w9k16r3s3p1g8_nchw_f32", "cpu_im2col_gemm"),
         ("fprop_n1c8h9w9k8r3s3p1g8_nhwc_f32", "cpu_depthwise_taps"),
         ("fprop_n1c8h29w29k8r7s7p3g8_nhwc_f32", "cpu_depthwise_banded"),

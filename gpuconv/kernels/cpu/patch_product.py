@@ -58,6 +58,11 @@ class PatchProduct:
         # the weights may have to be reordered or converted once, for all passes together
         self.workspace_bytes = self.workers * each + prod(p.w_shape) * self.dtype.itemsize
 
+    @property
+    def cuts(self) -> tuple[Grid, ...]:
+        """How the work is cut, and with it everything about this engine."""
+        return self.work.grids
+
     def run(self, a: Any, b: Any, out: Any, bias: Any, residual: Any) -> None:
         """Compute (x, w)→y or (dy, w)→dx."""
         p = self.p

@@ -48,6 +48,11 @@ class WeightGradient:
         self.workers = blocks.workers(threads, self.tasks, each)
         self.workspace_bytes = self.workers * each + self.lanes.pieces * prod(p.w_shape) * self.dtype.itemsize
 
+    @property
+    def cuts(self) -> tuple[Grid, Cut]:
+        """How the work is cut, and with it everything about this engine."""
+        return self.grid, self.lanes
+
     def run(self, a: Any, b: Any, out: Any, bias: Any, residual: Any) -> None:
         """Compute (x, dy)→dw."""
         p = self.p
