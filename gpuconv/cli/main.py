@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     "tune": "Find the fastest kernel and parameters for each problem, and remember them.",
     "cache": "Show, exchange, thin out and remove what tuning found.",
     "bench": "Time convolutions beside PyTorch and SciPy; compare two runs.",
+    "report": "Make one page of HTML of what was tuned and measured.",
     "validate": "Compare every kernel with float64, and with cuDNN or PyTorch.",
     "env": "Show versions, devices, variables and folders.",
 }
