@@ -27,8 +27,9 @@ BUDGET: Final = {"cpu": 8.0, "cuda": 3.0}
 
 #: A candidate this much slower than the best is as good.
 _TIE: Final = 1.03
-#: What won before has to be beaten by more.
+#: What won before has to be beaten by more, and gives way to the default only where there is no difference.
 _STAYS: Final = 1.05
+_TIE_AGAIN: Final = 1.01
 #: Within it the last round decides.
 _NEAR: Final = 1.10
 #: So many times slower than the best at first sight is out, if the time is long enough to be believed.
@@ -207,11 +208,10 @@ def _near_the_best(racing: list[_Runner], default: _Runner) -> list[_Runner]:
 
 def _winner(racing: Sequence[_Runner], default: _Runner, incumbent: str | None) -> _Runner:
     best = min(map(_us, racing))
-    equal = [one for one in racing if _us(one) <= _TIE * best]
-    if default in equal:
-        return default
     before = [one for one in racing if str(one.candidate) == incumbent and _us(one) <= _STAYS * best]
-    return (before or equal)[0]
+    if default in racing and _us(default) <= (_TIE_AGAIN if before else _TIE) * best:
+        return default
+    return (before or [one for one in racing if _us(one) <= _TIE * best])[0]
 
 
 def _us(one: _Runner) -> float:

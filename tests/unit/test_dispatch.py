@@ -35,7 +35,7 @@ MADE_UP = Device("cpu", "a made-up processor", threads=3)
         ("dgrad_n1c8h9w9k16r3s3p1g8_nchw_f32", "cpu_im2col_gemm"),
         ("fprop_n1c8h9w9k8r3s3p1g8_nhwc_f32", "cpu_depthwise_taps"),
         ("fprop_n1c8h29w29k8r7s7p3g8_nhwc_f32", "cpu_depthwise_banded"),
-        ("fprop_n1c8h9w9k8r7s7p3g8_nhwc_f32", "cpu_depthwise_taps"),
+        ("fprop_n1c8h9w9k8r7s7p3g8_nhwc_f32", "cpu_depthwise_banded"),
         ("fprop_n1c1h99w99k1r15s15_nchw_f32", "cpu_depthwise_banded"),
         ("fprop_n1c8h99w99k8r3s3d9g8_nchw_f32", "cpu_im2col_gemm"),
         ("fprop_n1c1h512w512k1r31s31u2p15_nchw_f32", "cpu_fft"),

@@ -89,7 +89,9 @@ def test_the_fastest_wins():
         ([10.0, 8.1, 8.0], name(2), 2),  # but what won before stays
         ([10.0, 8.3, 8.0], name(1), 1),  # even where it is a little slower
         ([10.0, 8.5, 8.0], name(1), 2),
-        ([10.0, 9.8], name(1), 0),  # the default even then
+        ([10.0, 9.8], name(1), 1),
+        ([10.0, 9.95], name(1), 0),  # unless there is nothing in it
+        ([10.0, 9.6], name(0), 0),  # the default may be what won
     ],
 )
 def test_what_is_nearly_equal(us, incumbent, best):

@@ -104,12 +104,14 @@ class CpuDepthwiseBanded(CpuKernel[BandedConfig]):
     def default_config(self, p: ConvProblem, device: Device) -> BandedConfig:
         """More rows for taller kernels: the share of useful products is R of R + block_rows − 1.
 
-        For the tallest also larger blocks, where there are channels enough for them.
+        Fewer, in larger blocks, where there are many channels to share the work.
         """
         rows = 8 if p.R <= 7 else 16 if p.R <= 11 else 32
+        if p.C > 1:
+            rows = 2 if p.R <= 5 else 4 if p.R <= 11 else 2 if p.layout == "nhwc" else 8
         while self._banded(p, rows) > _MOST_BANDED:
             rows //= 2
-        return BandedConfig(rows, 8192 if p.C > 1 and p.R > 11 else 2048)
+        return BandedConfig(rows, 8192 if p.C > 1 else 2048)
 
     def workspace_bytes(self, p: ConvProblem, cfg: BandedConfig, device: Device) -> int:
         """Laid-out rows and sums of one block for each thread, and the banded matrices."""
@@ -186,9 +188,9 @@ class CpuDepthwiseTaps(CpuKernel[TapsConfig]):
     def preference(self, p: ConvProblem, device: Device) -> int:
         """Above banded products where rows are short or taps few; in NCHW else below everything."""
         few = p.R * p.S <= _FEW_TAPS
-        if p.layout == "nhwc":
-            return 2 if few or p.Q <= _FEW_COLUMNS else 0
         short = _FEW_COLUMNS if few else _FEW_COLUMNS // 2
+        if p.layout == "nhwc":
+            return 2 if few or p.Q <= short else 0
         return 2 if p.Q <= short else -1
 
     @staticmethod

@@ -51,6 +51,10 @@ _LIGHT_WEIGHTS: Final = 2**20
 _FEW_INPUTS: Final = 2
 #: Bytes of patches from which on a second thread helps even those.
 _MANY_PATCHES: Final = 8 * 2**20
+#: Pixels of a block of theirs.
+_WGRAD_PIXELS: Final = 100
+#: Bytes of gradients that a block may bring along.
+_CACHE: Final = 20 * 2**20
 
 
 @dataclass(frozen=True)
@@ -147,15 +151,20 @@ class CpuIm2colGemm(CpuKernel[Im2colConfig]):
         if cls._few_inputs(p):
             if pixels < cores * _LEAST_PIXELS:
                 return Im2colConfig(2048)
-            if p.layout == "nhwc":
-                return Im2colConfig(1024, 1, cores)
-            return Im2colConfig(16384, 2, cores) if patch_bytes > _MANY_PATCHES else Im2colConfig(1024)
+            if p.layout == "nchw" and patch_bytes > _MANY_PATCHES:
+                return Im2colConfig(16384, 2, cores)
+            wanted = min(_WGRAD_PIXELS, pixels // cores) * patch_bytes // pixels // 1024
+            kib = next((kib for kib in (1024, 2048, 4096, 8192) if kib >= wanted), 16384)
+            return Im2colConfig(kib, 1, cores if p.layout == "nhwc" else 1)
         if p.groups > 1:
             splits = min(enough, p.groups)
             return Im2colConfig(2048, splits, max(1, enough // splits))
         light = prod(p.w_shape) * blocks.accumulator(p).itemsize <= _LIGHT_WEIGHTS
         lanes = enough if light and pixels >= enough * _LEAST_PIXELS else 1
-        kib = next((kib for kib in _DEFAULT_KIB if patch_bytes > (lanes - 1) * kib * 1024), 1024)
+        # neither the patches nor the gradients of a block leave the cache
+        outputs = p.K * pixels * blocks.accumulator(p).itemsize / max(1, patch_bytes)
+        sizes = [kib for kib in _DEFAULT_KIB if kib * 1024 * outputs <= _CACHE]
+        kib = next((kib for kib in sizes if patch_bytes > (lanes - 1) * kib * 1024), 1024)
         return Im2colConfig(kib, min(-(-enough // lanes), max(1, p.C // 16)), lanes)
 
     def workspace_bytes(self, p: ConvProblem, cfg: Im2colConfig, device: Device) -> int:
