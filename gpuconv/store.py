@@ -40,9 +40,11 @@ __all__ = ["Entry", "change", "device_facts", "entries", "find", "folder", "forg
 
 #: Read-only, and of the same form as the user's.
 SHIPPED: Final = Path(__file__).parent / "data" / "tuned"
-#: Seconds to wait for other processes that write; each takes milliseconds.
-_PATIENCE: Final = 10.0
-_POLL: Final = 0.003
+#: Seconds to wait for other processes that write, each of which takes milliseconds; where that was in vain,
+#: the next waits are short.
+_PATIENCE: Final = 30.0
+_IMPATIENCE: Final = 0.2
+_POLL: Final = 0.02
 #: No link is followed, where a system can promise that, and the other end of no pipe is waited for.
 _FLAGS: Final = (
     os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -58,6 +60,7 @@ _lock = threading.RLock()
 #: Held while a file is changed, so that threads wait here and only processes for each other's lock.
 _writing = threading.RLock()
 _stores: dict[tuple[str | None, str], _Store] = {}
+_in_vain: set[Path] = set()
 
 
 def find(problem: ConvProblem, device: Device) -> Entry | None:
@@ -266,11 +269,15 @@ def read(path: Path) -> tuple[bytes, _Stamp]:
         if error.errno == errno.ELOOP:
             raise Unusable(f"{path} is a link") from None
         raise
-    with open(number, "rb") as file:
+    try:
         status = os.fstat(number)
         if not stat.S_ISREG(status.st_mode):
             raise Unusable(f"{path} is no file")
         folders.check_status(path, status)
+    except BaseException:
+        os.close(number)
+        raise
+    with open(number, "rb") as file:
         return file.read(MOST_BYTES + 1), _stamp_of(status)
 
 
@@ -333,11 +340,14 @@ def only(place: Path) -> Iterator[None]:
     import filelock
 
     with _writing:
-        lock = filelock.FileLock(place / "lock", timeout=_PATIENCE, mode=0o600, poll_interval=_POLL)
+        patience = _IMPATIENCE if place in _in_vain else _PATIENCE
+        lock = filelock.FileLock(place / "lock", timeout=patience, mode=0o600, poll_interval=_POLL)
         try:
             lock.acquire()
         except filelock.Timeout:
-            raise Unusable(f"{place} was kept by another process for {_PATIENCE:g} s") from None
+            _in_vain.add(place)
+            raise Unusable(f"{place} was kept by another process for {patience:g} s") from None
+        _in_vain.discard(place)
         try:
             yield
         finally:

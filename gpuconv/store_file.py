@@ -36,7 +36,7 @@ _DATE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", re.ASCII)
 _OTHER_SCHEMA: Final = re.compile(rb'\{"schema":(\d{1,9}),"sha256":"')
 _DEVICE: Final = b'"device":'
 _ENTRIES: Final = b'"entries":['
-_END: Final = b"]}"
+_END: Final = b"\n]}\n"
 _PROBLEM: Final = b'{"problem":"'
 
 
@@ -195,8 +195,7 @@ def line_of(entry: Entry) -> bytes:
 def encode(facts: Mapping[str, Any], lines: Iterable[bytes]) -> bytes:
     """A whole file; of the same entries the same bytes."""
     body = b",\n".join(sorted(lines))
-    parts = [_DEVICE + _json(dict(facts)) + b",", _ENTRIES, *([body] if body else []), _END, b""]
-    rest = b"\n".join(parts)
+    rest = b"%s%s,\n%s\n%s%s" % (_DEVICE, _json(dict(facts)), _ENTRIES, body, _END)
     return _header(rest) + rest
 
 
@@ -222,30 +221,38 @@ def decode(data: bytes, known: Mapping[bytes, Entry] = MappingProxyType({})) -> 
         if other is not None and int(other[1]) != SCHEMA:
             raise Refused("was written by another version of gpuconv")
         raise Refused("is damaged")
-    device, head, *body = rest.split(b"\n")
-    if not (device.startswith(_DEVICE) and device.endswith(b",") and head == _ENTRIES):
+    device, _, body = rest.partition(b",\n")
+    if not (device.startswith(_DEVICE) and body.startswith(_ENTRIES) and body.endswith(_END)):
         raise Refused("is not of the form")
-    if len(body) < 2 or body[-2:] != [_END, b""]:
-        raise Refused("is not of the form")
-    facts = _facts(device[len(_DEVICE) : -1])
+    facts = _facts(device[len(_DEVICE) :])
+    # without their line breaks; an entry that has one of its own is not as it should be
+    written = body[len(_ENTRIES) : -len(_END)].removeprefix(b"\n").split(b",\n")
+    written = [] if written == [b""] else written
+    try:
+        lines = {line: known.get(line) or _entry(line) for line in written}
+    except Refused:
+        return _without_bad(facts, written)
+    if len(set(map(_problem_of, lines))) == len(written) <= MOST_ENTRIES:
+        return Content(facts, lines)
+    return _without_bad(facts, written)
+
+
+def _without_bad(facts: Mapping[str, Any], written: list[bytes]) -> Content:
+    """What `decode` gives where not all lines are good."""
     lines: dict[bytes, Entry] = {}
-    seen: set[bytes] = set()
+    seen: set[ConvProblem] = set()
     left_out: list[str] = []
-    written = body[:-2]
     for number, line in enumerate(written[: MOST_ENTRIES + 1], 1):
         try:
             if number > MOST_ENTRIES:
                 raise Refused(f"more than {MOST_ENTRIES} entries")
-            if number < len(written):
-                line = line.removesuffix(b",")
-            entry = known.get(line) or _entry(line)
-            problem = _problem_of(line)
-            if problem in seen:
+            entry = _entry(line)
+            if entry.problem in seen:
                 raise Refused(f"{entry.problem} is there twice")
         except Refused as error:
             left_out.append(f"entry {number}: {error}")
         else:
-            seen.add(problem)
+            seen.add(entry.problem)
             lines[line] = entry
     return Content(facts, lines, tuple(left_out))
 
