@@ -104,14 +104,14 @@ class CpuDepthwiseBanded(CpuKernel[BandedConfig]):
     def default_config(self, p: ConvProblem, device: Device) -> BandedConfig:
         """More rows for taller kernels: the share of useful products is R of R + block_rows − 1.
 
-        Fewer, in larger blocks, where there are many channels to share the work.
+        Fewer where many channels share the work.
         """
-        rows = 8 if p.R <= 7 else 16 if p.R <= 11 else 32
+        rows = 4 if p.R <= 7 else 16 if p.R <= 16 else 32
         if p.C > 1:
             rows = 2 if p.R <= 5 else 4 if p.R <= 11 else 2 if p.layout == "nhwc" else 8
         while self._banded(p, rows) > _MOST_BANDED:
             rows //= 2
-        return BandedConfig(rows, 8192 if p.C > 1 else 2048)
+        return BandedConfig(rows, 8192)
 
     def workspace_bytes(self, p: ConvProblem, cfg: BandedConfig, device: Device) -> int:
         """Laid-out rows and sums of one block for each thread, and the banded matrices."""
