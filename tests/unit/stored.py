@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 
 from gpuconv import store
@@ -70,3 +71,14 @@ def under_digest(rest, schema=1):
 
 def lines(*numbers):
     return [line_of(entry(number)) for number in numbers]
+
+
+def one_warning(match, work):
+    """What work gives, which warns once."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = work()
+    assert len(said) == 1, [str(one.message) for one in said]
+    assert said[0].category is RuntimeWarning
+    assert match in str(said[0].message)
+    return found
