@@ -20,7 +20,10 @@ FLOORS = (
     ("api", "transpose", "patches", "calls"),
     ("validate.cudnn", "autotune"),
     ("measure", "dispatch"),
-    ("store", "store_file", "store_care", "plan", "kernels", "autotune.heuristic", "autotune.space", "autotune.memory"),
+    (
+        "store", "store_file", "store_care", "plan", "kernels", "autotune.heuristic", "autotune.space",
+        "autotune.memory",
+    ),
     ("backend",),
     (
         "problem", "families", "config", "arithmetic", "errors", "settings", "arguments", "options", "layout",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuconv.backend import cache, detect, dump, jit, nvrtc, source
+from gpuconv.backend import cache, detect, dump, folders, jit, nvrtc, source
 from gpuconv.errors import CompileError
 
 from .. import cuda
@@ -25,7 +25,7 @@ def _fresh_process(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GPUCONV_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(jit, "_found", {})
-    monkeypatch.setattr(cache, "_said", set())
+    monkeypatch.setattr(folders, "_said", {})
     monkeypatch.setattr(dump, "_said", set())
 
 
