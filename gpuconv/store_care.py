@@ -164,7 +164,6 @@ def prune(keep: Callable[[Entry], bool]) -> list[Pruned]:
         elif dropped:
             folders.write(held.path, encode(held.content.facts, kept), lasting=True)
         found.append(Pruned(held, dropped, len(kept)))
-    store.forget()
     return found
 
 

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gpuconv import dispatch, store
+from gpuconv import dispatch, store, store_care
 from gpuconv.autotune import space
 from gpuconv.autotune.digest import digest
 from gpuconv.backend import cache as kernels
-from gpuconv.backend import device
+from gpuconv.backend import device, folders
 from gpuconv.problem import ConvProblem
 from gpuconv.store_file import decode, device_facts, file_name, line_of
 from tests.command import fails, plain_machine, results, run, usage
@@ -226,6 +226,8 @@ def test_files_of_one_device_become_one_file_and_no_store_is_touched(tmp_path, f
     fails(run("cache", "merge", one, other, "--out", out), 1, str(other), "Made-up 9000")
     assert out.read_bytes() == before
     assert not folder.exists()
+    with pytest.raises(ValueError, match="another device"):
+        store_care.joined([store_care.load(one), store_care.load(other)])
 
 
 def test_what_can_be_of_no_use_is_pruned(folder):
@@ -274,6 +276,22 @@ def test_only_gpuconvs_own_files_are_removed(folder):
     assert kernels.get(KEY) is None
     assert all(path.read_text() == "mine" for path in mine)
     assert "0 files of tuning results, 0 compiled kernels" in done("clear", "--yes", "--kernels").stdout
+
+
+def test_what_could_not_be_written_is_cleared_too_and_not_pruned(monkeypatch):
+    put(real())
+
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "make", full)
+        with pytest.warns(RuntimeWarning, match="in memory only"):
+            store.put(HERE, [real(replace(P, N=2))])
+    done("prune")
+    assert len(store.entries(HERE)) == 2
+    done("clear", "--yes")
+    assert len(store.entries(HERE)) == 0
 
 
 @posix

@@ -99,7 +99,10 @@ def test_no_file_in_its_place(folder, what):
         os.mkfifo(path_of(CPU), 0o600)  # whose other end nobody ever opens
     else:
         path_of(CPU).mkdir(mode=0o700)
+    descriptors = Path("/proc/self/fd")
+    before = len(list(descriptors.iterdir())) if descriptors.is_dir() else 0
     assert kept_in_memory("is no file")[0] is None
+    assert before == (len(list(descriptors.iterdir())) if before else 0)
 
 
 @pytest.mark.parametrize("place", ["cache", "cache/tuning"])
