@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Self
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Self, TypeVar
+
+C = TypeVar("C", bound="Config")
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class Config:
 
     def __str__(self) -> str:
         return ",".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
+
+    def but(self, **values: int) -> Self:
+        """The same with other values for some parameters."""
+        found: Self = _but(self, tuple(values.items()))
+        return found
 
     def defines(self) -> dict[str, int]:
         """The parameters as preprocessor definitions."""
@@ -46,3 +54,8 @@ class Config:
                 raise ValueError(f"config must be integers for {', '.join(names)}, got {part!r}")
             values[name] = int(value)
         return cls(**values)
+
+
+@lru_cache(8192)  # a choice weighs many, and the next choice the same again
+def _but(config: C, values: tuple[tuple[str, int], ...]) -> C:
+    return replace(config, **dict(values))

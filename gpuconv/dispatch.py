@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from gpuconv import settings
 from gpuconv.autotune.heuristic import Candidate, predicted, ranked
@@ -202,7 +202,7 @@ def _launcher(problem: ConvProblem, device: Device) -> Launcher:
 
 def _candidates(
     problem: ConvProblem, device: Device, name: str | None, config: str | None
-) -> tuple[list[Candidate], list[Reject]]:
+) -> tuple[Sequence[Candidate], list[Reject]]:
     """What may run the problem, best first, and why the others may not; one choice where one is forced."""
     if config is not None and name is None:
         raise ValueError("GPUCONV_CONFIG: needs GPUCONV_KERNEL, whose parameters it gives")
@@ -224,7 +224,7 @@ def _candidates(
 
 def _untuned(
     problem: ConvProblem, device: Device, only: Kernel[Any] | None
-) -> tuple[list[Candidate], list[Reject]]:
+) -> tuple[Sequence[Candidate], list[Reject]]:
     """What runs a problem that nobody has tuned, best first; on a CPU that is one."""
     kernels, rejects = takers(problem, device, None if only is None else (only,))
     if not kernels:
@@ -234,15 +234,44 @@ def _untuned(
     best: dict[str, Candidate] = {}
     for one in ranked(problem, kernels, device):
         best.setdefault(one.kernel.name, one)
-    # less demanding configs come last, each once
-    known = {(one.kernel.name, one.config) for one in best.values()}
-    order = [one.kernel for one in best.values()]
-    fallbacks = [(kernel, cfg) for kernel in order for cfg in kernel.fallback_configs(problem, device)]
-    rest = [Candidate(kernel, cfg) for kernel, cfg in fallbacks if (kernel.name, cfg) not in known]
-    return [*best.values(), *rest], rejects
+    return _List(problem, device, list(best.values())), rejects
 
 
-def explain(problem: ConvProblem, device: Device) -> tuple[list[Candidate], list[Candidate], list[Reject]]:
+class _List(Sequence[Candidate]):
+    """Each kernel's best; behind them less demanding configs, each once, found when one is asked for."""
+
+    def __init__(self, problem: ConvProblem, device: Device, best: list[Candidate]) -> None:
+        self._problem, self._device, self._best = problem, device, best
+        self._all: list[Candidate] | None = None
+
+    @overload
+    def __getitem__(self, at: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Candidate]: ...
+    def __getitem__(self, at: int | slice) -> Candidate | Sequence[Candidate]:
+        if isinstance(at, int) and 0 <= at < len(self._best):
+            return self._best[at]
+        return self._whole()[at]
+
+    def __len__(self) -> int:
+        return len(self._whole())
+
+    def _whole(self) -> list[Candidate]:
+        if self._all is None:
+            known = {(one.kernel.name, one.config) for one in self._best}
+            less = (
+                Candidate(one.kernel, config)
+                for one in self._best
+                for config in one.kernel.fallback_configs(self._problem, self._device)
+            )
+            rest = [one for one in less if (one.kernel.name, one.config) not in known]
+            self._all = [*self._best, *rest]
+        return self._all
+
+
+def explain(
+    problem: ConvProblem, device: Device
+) -> tuple[Sequence[Candidate], Sequence[Candidate], list[Reject]]:
     """What `plan_for` goes down, in its order; what else was weighed; why other kernels do not take it.
 
     Raises

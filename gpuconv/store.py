@@ -187,8 +187,8 @@ class _Store:
         stamp = _stamp(self._path)
         lasts = True
         try:
-            if self._path is None:
-                raise self._failure
+            if self._path is None:  # said where something is to be kept; here nothing is missed
+                raise FileNotFoundError
             self._lines, stamp = self._content(told)
         except FileNotFoundError:
             self._lines = _NOTHING

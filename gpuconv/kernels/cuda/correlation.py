@@ -15,10 +15,11 @@ filters       K of a group            C of a group             K of a group
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from math import gcd, prod, sqrt
 
 from gpuconv.kernels.cuda import params
+from gpuconv.kernels.cuda.kept import kept
 from gpuconv.layout import TO_COMMON
 from gpuconv.problem import ConvProblem
 
@@ -52,17 +53,17 @@ class Axis:
     tap_step: int = 1
     reverse: bool = False
 
-    @cached_property
+    @kept
     def period(self) -> int:
         """Taps of one class lie this far apart."""
         return self.classes // self.common
 
-    @cached_property
+    @kept
     def class_taps(self) -> int:
         """Taps of the class that has most."""
         return -(-self.taps // self.period)
 
-    @cached_property
+    @kept
     def class_outputs(self) -> int:
         """Outputs of the class that has most."""
         return -(-self.out_size // self.classes)
@@ -124,7 +125,7 @@ class Correlation:
     out_strides: Strides
     out_elements: int
 
-    @cached_property
+    @kept
     def depth(self) -> int:
         """Products in the longest sum."""
         return self.channels * self.rows.class_taps * self.columns.class_taps

@@ -69,8 +69,7 @@ class CudaDirect(CudaKernel[DirectConfig]):
 
     def default_config(self, p: ConvProblem, device: Device) -> DirectConfig:
         """See `direct_choice.default`."""
-        summed = border.summed(p)
-        return default(summed, correlation(summed), device)
+        return default(border.summed(p), device)
 
     def workspace_bytes(self, p: ConvProblem, cfg: DirectConfig, device: Device) -> int:
         """Partial sums, where something is yet to be added."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 
 from gpuconv.backend.device import Device
-from gpuconv.kernels.cuda.correlation import Axis, Correlation
+from gpuconv.kernels.cuda.correlation import Axis, Correlation, correlation
 from gpuconv.kernels.cuda.direct_tiles import MOST_TAPS, DirectConfig, Tiles, illegal
 from gpuconv.problem import ConvProblem
 
@@ -15,8 +16,10 @@ from gpuconv.problem import ConvProblem
 _BUDGET = 48 * 1024
 
 
-def default(p: ConvProblem, form: Correlation, device: Device) -> DirectConfig:
+@lru_cache(256)  # asked by a problem's check and its candidates
+def default(p: ConvProblem, device: Device) -> DirectConfig:
     """A good choice in constant time, for any problem: blocks of some 128 threads, stages that fit."""
+    form = correlation(p)
     wide = p.dtype == "f64"
     by_channel = p.layout == "nhwc" or p.op == "wgrad"
     rows, columns = form.rows.class_outputs, form.columns.class_outputs
@@ -47,15 +50,15 @@ def default(p: ConvProblem, form: Correlation, device: Device) -> DirectConfig:
         k_first=int(by_channel),
     )  # fmt: skip
     while cfg.threads < 32:  # a warp at least; what is beyond the problem idles
-        cfg = replace(cfg, block_n=2 * cfg.block_n)
+        cfg = cfg.but(block_n=2 * cfg.block_n)
     budget = min(_BUDGET, device.smem_block)
     cfg = _fit(p, form, cfg, device, budget)
     while cfg.block_c < min(form.channels, 16):
-        more = replace(cfg, block_c=min(2 * cfg.block_c, form.channels))
+        more = cfg.but(block_c=min(2 * cfg.block_c, form.channels))
         if Tiles(p, form, more).smem_bytes > budget:
             break
         cfg = more
-    return replace(cfg, splits=_splits(Tiles(p, form, cfg), device))
+    return cfg.but(splits=_splits(Tiles(p, form, cfg), device))
 
 
 def _fit(p: ConvProblem, form: Correlation, cfg: DirectConfig, device: Device, budget: int) -> DirectConfig:
@@ -64,13 +67,13 @@ def _fit(p: ConvProblem, form: Correlation, cfg: DirectConfig, device: Device, b
         tiles = Tiles(p, form, cfg)
         if tiles.smem_bytes > budget:
             if cfg.taps_r > 1 and cfg.taps_r * form.rows.dilation >= cfg.taps_s * form.columns.dilation:
-                cfg = replace(cfg, taps_r=-(-cfg.taps_r // 2))
+                cfg = cfg.but(taps_r=-(-cfg.taps_r // 2))
             elif cfg.taps_s > 1:
-                cfg = replace(cfg, taps_s=-(-cfg.taps_s // 2))
+                cfg = cfg.but(taps_s=-(-cfg.taps_s // 2))
             elif cfg.taps_r > 1:
-                cfg = replace(cfg, taps_r=-(-cfg.taps_r // 2))
+                cfg = cfg.but(taps_r=-(-cfg.taps_r // 2))
             elif cfg.block_g > 1:
-                cfg = replace(cfg, block_g=cfg.block_g // 2)
+                cfg = cfg.but(block_g=cfg.block_g // 2)
             else:
                 cfg = replace(
                     cfg, block_n=max(1, cfg.block_n // 2), block_k=max(cfg.thread_k, cfg.block_k // 2)
@@ -78,7 +81,7 @@ def _fit(p: ConvProblem, form: Correlation, cfg: DirectConfig, device: Device, b
         elif illegal(tiles, device) is None:
             break
         elif cfg.taps_s > 4:
-            cfg = replace(cfg, taps_s=-(-cfg.taps_s // 2))
+            cfg = cfg.but(taps_s=-(-cfg.taps_s // 2))
         else:
             break
     return cfg
@@ -90,7 +93,7 @@ def _splits(tiles: Tiles, device: Device) -> int:
     if blocks >= wanted or tiles.form.out_elements >= 2**31:
         return 1
     splits = max(1, min(wanted // max(1, blocks), tiles.stage_count // 2, 64))
-    while splits > 1 and illegal(replace(tiles, cfg=replace(tiles.cfg, splits=splits)), device) is not None:
+    while splits > 1 and illegal(replace(tiles, cfg=tiles.cfg.but(splits=splits)), device) is not None:
         splits //= 2  # each part is one more rounding
     return splits
 
@@ -100,21 +103,21 @@ def neighbours(base: DirectConfig) -> Iterator[DirectConfig]:
     for factor in (2, 4):
         for block, thread in (("block_p", "thread_p"), ("block_q", "thread_q"), ("block_k", "thread_k")):
             blocks, threads = getattr(base, block), getattr(base, thread)
-            yield replace(base, **{block: blocks * factor})
-            yield replace(base, **{block: max(threads, blocks // factor)})
-            yield replace(base, **{block: blocks * factor, thread: threads * factor})
-            yield replace(base, **{thread: max(1, threads // factor)})
+            yield base.but(**{block: blocks * factor})
+            yield base.but(**{block: max(threads, blocks // factor)})
+            yield base.but(**{block: blocks * factor, thread: threads * factor})
+            yield base.but(**{thread: max(1, threads // factor)})
         for name in ("block_c", "splits"):
             value = getattr(base, name)
-            yield replace(base, **{name: value * factor})
-            yield replace(base, **{name: max(1, value // factor)})
-        yield replace(base, block_g=base.block_g * factor)
-        yield replace(base, block_n=base.block_n * factor)
-    yield replace(base, k_first=1 - base.k_first)
-    yield replace(base, taps_r=1)
-    yield replace(base, taps_r=1, taps_s=1)
-    yield replace(base, stages=2)
-    yield replace(base, stages=3)
+            yield base.but(**{name: value * factor})
+            yield base.but(**{name: max(1, value // factor)})
+        yield base.but(block_g=base.block_g * factor)
+        yield base.but(block_n=base.block_n * factor)
+    yield base.but(k_first=1 - base.k_first)
+    yield base.but(taps_r=1)
+    yield base.but(taps_r=1, taps_s=1)
+    yield base.but(stages=2)
+    yield base.but(stages=3)
 
 
 def _chunk(axis: Axis, most: int) -> int:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from gpuconv.backend.device import Device
 from gpuconv.kernels.cuda.correlation import Correlation, correlation
-from gpuconv.kernels.cuda.gemm_tiles import GemmConfig, GemmTiles, illegal
+from gpuconv.kernels.cuda.gemm_tiles import GemmConfig, illegal, tiles_of
 from gpuconv.kernels.cuda.product import cost, splits_to_try
 from gpuconv.problem import ConvProblem
 
@@ -47,8 +47,8 @@ def tiles_by_cost(p: ConvProblem, device: Device) -> tuple[GemmConfig, ...]:
     smallest = GemmConfig()
     for tile, rate in _menu(p).items():
         smallest = cfg = _fitted(p, form, tile, device)
-        if illegal(GemmTiles(p, form, cfg), device) is None:
-            costs.setdefault(cfg, cost(GemmTiles(p, form, cfg), rate, device, _FIXED, _STAGE))
+        if illegal(tiles_of(p, cfg), device) is None:
+            costs.setdefault(cfg, cost(tiles_of(p, cfg), rate, device, _FIXED, _STAGE))
     return tuple(sorted(costs, key=lambda cfg: costs[cfg])) or (smallest,)
 
 
@@ -56,7 +56,7 @@ def least(p: ConvProblem, device: Device) -> Iterator[GemmConfig]:
     """The smallest tile, and that without splits; they may be illegal."""
     cfg = _fitted(p, correlation(p), list(_menu(p))[-1], device)
     yield cfg
-    yield replace(cfg, splits=1)
+    yield cfg.but(splits=1)
 
 
 def _menu(p: ConvProblem) -> dict[GemmConfig, float]:
@@ -67,11 +67,11 @@ def _fitted(p: ConvProblem, form: Correlation, tile: GemmConfig, device: Device)
     """A tile with the depth of a stage and the splits that suit a problem and a device; it may be illegal."""
     legal: list[GemmConfig] = []
     for block_k in (tile.block_k, 16, 64) if form.depth >= _SHALLOW else (16,):
-        cfg = replace(tile, block_k=block_k)
-        wanted, least_of_all = splits_to_try(GemmTiles(p, form, cfg), device)
+        cfg = tile.but(block_k=block_k)
+        wanted, least_of_all = splits_to_try(tiles_of(p, cfg), device)
         for splits in dict.fromkeys((wanted, least_of_all)):
-            cfg = replace(cfg, splits=splits)
-            if illegal(GemmTiles(p, form, cfg), device) is None:
+            cfg = cfg.but(splits=splits)
+            if illegal(tiles_of(p, cfg), device) is None:
                 if least_of_all == 1:  # no more splits than the grid asks for
                     return cfg
                 legal.append(cfg)
@@ -81,14 +81,14 @@ def _fitted(p: ConvProblem, form: Correlation, tile: GemmConfig, device: Device)
 def neighbours(base: GemmConfig, p: ConvProblem) -> Iterator[GemmConfig]:
     """Configs that differ from `base` in one respect, and every other tile; they may be illegal."""
     for tile in _menu(p):
-        yield replace(tile, block_k=base.block_k, splits=base.splits)
+        yield tile.but(block_k=base.block_k, splits=base.splits)
     for factor in (2, 4):
         for name in ("splits", "raster"):
             value = getattr(base, name)
-            yield replace(base, **{name: value * factor})
-            yield replace(base, **{name: max(1, value // factor)})
+            yield base.but(**{name: value * factor})
+            yield base.but(**{name: max(1, value // factor)})
     for block_k in (8, 16, 32, 64):
-        yield replace(base, block_k=block_k)
+        yield base.but(block_k=block_k)
     # other forms of the same warp, of the same thread, and of the same block
     for wide, narrow in (("m", "n"), ("n", "m")):
         warp = {
@@ -96,8 +96,8 @@ def neighbours(base: GemmConfig, p: ConvProblem) -> Iterator[GemmConfig]:
             f"warp_{narrow}": getattr(base, f"warp_{narrow}") // 2,
         }
         thread = {f"thread_{wide}": getattr(base, f"thread_{wide}") * 2}
-        yield replace(base, **warp)
-        yield replace(base, **warp, **thread, **{f"thread_{narrow}": getattr(base, f"thread_{narrow}") // 2})
+        yield base.but(**warp)
+        yield base.but(**warp, **thread, **{f"thread_{narrow}": getattr(base, f"thread_{narrow}") // 2})
         yield replace(
             base,
             **thread,

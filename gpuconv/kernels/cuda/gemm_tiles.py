@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 from gpuconv.backend.device import Device
 from gpuconv.config import Config
+from gpuconv.kernels.cuda.correlation import correlation
+from gpuconv.kernels.cuda.kept import kept
 from gpuconv.kernels.cuda.product import Product, beyond_limits
-from gpuconv.problem import ITEMSIZE
+from gpuconv.problem import ITEMSIZE, ConvProblem
 
 _REGISTERS = 36  # for everything but sums, fragments and what is in flight
 
@@ -97,13 +99,13 @@ class GemmTiles(Product):
         """Bytes of an accumulator, which is also how tiles are stored."""
         return 8 if self.p.dtype == "f64" else 4
 
-    @cached_property
+    @kept
     def in_vector(self) -> int:
         """Elements that one load of the input takes where its address allows."""
         along_depth = self.in_along_depth and self.in_run > 1
         return self._vector(self.in_run, along_depth, self.cfg.block_m) if self.in_run > 1 else 1
 
-    @cached_property
+    @kept
     def taps_vector(self) -> int:
         """Elements that one load of the taps takes where its address allows."""
         return self._vector(self.taps_run, self.taps_along_depth, self.cfg.block_n)
@@ -120,7 +122,7 @@ class GemmTiles(Product):
         first = min(self.cfg.block_k, self.form.depth)
         return first + max(0, -(-self.stage_count // splits) - 1) + splits - 1
 
-    @cached_property
+    @kept
     def maps(self) -> tuple[OperandMap, OperandMap]:
         """Who loads what of the input and of the taps."""
         return (
@@ -128,7 +130,7 @@ class GemmTiles(Product):
             self._map(self.cfg.block_n, self.taps_along_depth, self.taps_vector),
         )
 
-    @cached_property
+    @kept
     def registers(self) -> int:
         """Registers that a thread needs for all its values at once, roughly."""
         cfg, words = self.cfg, self.sum_bytes // 4
@@ -150,6 +152,12 @@ class GemmTiles(Product):
         while vector > 1 and (run % vector or not self._map(outer, along_depth, vector).even):
             vector //= 2
         return vector
+
+
+@lru_cache(512)  # fitted, weighed, predicted and launched: the same each time
+def tiles_of(p: ConvProblem, cfg: GemmConfig) -> GemmTiles:
+    """A config applied to a problem."""
+    return GemmTiles(p, correlation(p), cfg)
 
 
 def illegal(tiles: GemmTiles, device: Device) -> str | None:

@@ -13,9 +13,8 @@ from gpuconv.backend.device import Device
 from gpuconv.backend.launch import Binary, KernelSpec
 from gpuconv.errors import Reject
 from gpuconv.kernels.cuda.base import CudaKernel
-from gpuconv.kernels.cuda.correlation import correlation
 from gpuconv.kernels.cuda.gemm_choice import least, neighbours, tiles_by_cost
-from gpuconv.kernels.cuda.gemm_tiles import GemmConfig, GemmTiles, illegal
+from gpuconv.kernels.cuda.gemm_tiles import GemmConfig, GemmTiles, illegal, tiles_of
 from gpuconv.kernels.cuda.gemm_work import work
 from gpuconv.kernels.cuda.product import refusal
 from gpuconv.kernels.cuda.split_sum import epilogue_defines, split_sum, sum_work
@@ -97,7 +96,7 @@ class CudaImplicitGemmSimt(CudaKernel[GemmConfig]):
 
     @staticmethod
     def _tiles(p: ConvProblem, cfg: GemmConfig) -> GemmTiles:
-        return GemmTiles(p, correlation(p), cfg)
+        return tiles_of(p, cfg)
 
     @staticmethod
     def _defines(tiles: GemmTiles) -> tuple[tuple[str, str], ...]:

@@ -14,9 +14,8 @@ from gpuconv.backend.device import Device
 from gpuconv.backend.launch import Binary, KernelSpec
 from gpuconv.errors import Reject
 from gpuconv.kernels.cuda.base import CudaKernel
-from gpuconv.kernels.cuda.correlation import correlation
 from gpuconv.kernels.cuda.mma_choice import least, neighbours, tiles_by_cost
-from gpuconv.kernels.cuda.mma_tiles import MmaConfig, MmaTiles, illegal
+from gpuconv.kernels.cuda.mma_tiles import MmaConfig, MmaTiles, illegal, tiles_of
 from gpuconv.kernels.cuda.mma_work import work
 from gpuconv.kernels.cuda.product import refusal
 from gpuconv.kernels.cuda.split_sum import epilogue_defines, split_sum, sum_work
@@ -100,7 +99,7 @@ class CudaImplicitGemmSm80(CudaKernel[MmaConfig]):
 
     @staticmethod
     def _tiles(p: ConvProblem, cfg: MmaConfig) -> MmaTiles:
-        return MmaTiles(p, correlation(p), cfg)
+        return tiles_of(p, cfg)
 
     @staticmethod
     def _defines(tiles: MmaTiles) -> tuple[tuple[str, str], ...]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
 from gpuconv.backend.device import Device
 from gpuconv.kernels.cuda.correlation import Correlation, correlation
-from gpuconv.kernels.cuda.mma_tiles import STEP, MmaConfig, MmaTiles, illegal
+from gpuconv.kernels.cuda.mma_tiles import STEP, MmaConfig, illegal, tiles_of
 from gpuconv.kernels.cuda.product import cost, splits_to_try
 from gpuconv.problem import ConvProblem
 
@@ -43,7 +42,7 @@ def tiles_by_cost(p: ConvProblem, device: Device) -> tuple[MmaConfig, ...]:
     smallest = MmaConfig()
     for tile, rate in _TILES.items():
         smallest = cfg = _fitted(p, form, tile, device)
-        tiles = MmaTiles(p, form, cfg)
+        tiles = tiles_of(p, cfg)
         if illegal(tiles, device) is None:
             costs.setdefault(cfg, cost(tiles, rate, device, _FIXED, _STAGE))
     return tuple(sorted(costs, key=lambda cfg: costs[cfg])) or (smallest,)
@@ -53,7 +52,7 @@ def least(p: ConvProblem, device: Device) -> Iterator[MmaConfig]:
     """The smallest tile, and that without splits; they may be illegal."""
     cfg = _fitted(p, correlation(p), list(_TILES)[-1], device)
     yield cfg
-    yield replace(cfg, splits=1)
+    yield cfg.but(splits=1)
 
 
 def _fitted(p: ConvProblem, form: Correlation, tile: MmaConfig, device: Device) -> MmaConfig:
@@ -66,10 +65,10 @@ def _fitted(p: ConvProblem, form: Correlation, tile: MmaConfig, device: Device) 
     for block_k in (tile.block_k, 64, STEP) if deep else (STEP, tile.block_k):
         for stages in (tile.stages, 3, 2):
             for chain in (4, 2, 1):
-                cfg = replace(tile, block_k=block_k, stages=stages, chain=min(chain, block_k // STEP))
-                for splits in splits_to_try(MmaTiles(p, form, cfg), device):
-                    cfg = replace(cfg, splits=splits)
-                    if illegal(MmaTiles(p, form, cfg), device) is None:
+                cfg = tile.but(block_k=block_k, stages=stages, chain=min(chain, block_k // STEP))
+                for splits in splits_to_try(tiles_of(p, cfg), device):
+                    cfg = cfg.but(splits=splits)
+                    if illegal(tiles_of(p, cfg), device) is None:
                         return cfg
     return cfg
 
@@ -77,23 +76,23 @@ def _fitted(p: ConvProblem, form: Correlation, tile: MmaConfig, device: Device) 
 def neighbours(base: MmaConfig, p: ConvProblem) -> Iterator[MmaConfig]:
     """Configs that differ from `base` in one respect, and every other tile; they may be illegal."""
     for tile in _TILES:
-        yield replace(tile, block_k=base.block_k, chain=base.chain, splits=base.splits)
+        yield tile.but(block_k=base.block_k, chain=base.chain, splits=base.splits)
     for factor in (2, 4):
         for name in ("splits", "raster"):
             value = getattr(base, name)
-            yield replace(base, **{name: value * factor})
-            yield replace(base, **{name: max(1, value // factor)})
+            yield base.but(**{name: value * factor})
+            yield base.but(**{name: max(1, value // factor)})
     for stages in (2, 3, 5, 6):
-        yield replace(base, stages=stages)
+        yield base.but(stages=stages)
     for block_k, chain in ((16, 1), (32, 1), (32, 2), (64, 1), (64, 2), (64, 4)):
-        yield replace(base, block_k=block_k, chain=chain)
-        yield replace(base, block_k=block_k, chain=chain, stages=3)
+        yield base.but(block_k=block_k, chain=chain)
+        yield base.but(block_k=block_k, chain=chain, stages=3)
     # other forms of the same warp, and blocks of more warps and of fewer
     for wide, narrow in (("m", "n"), ("n", "m")):
         warp = {
             f"warp_{wide}": getattr(base, f"warp_{wide}") * 2,
             f"warp_{narrow}": getattr(base, f"warp_{narrow}") // 2,
         }
-        yield replace(base, **warp)
-        yield replace(base, **{f"block_{wide}": getattr(base, f"block_{wide}") * 2})
-        yield replace(base, **{f"warp_{narrow}": warp[f"warp_{narrow}"]})
+        yield base.but(**warp)
+        yield base.but(**{f"block_{wide}": getattr(base, f"block_{wide}") * 2})
+        yield base.but(**{f"warp_{narrow}": warp[f"warp_{narrow}"]})

@@ -8,8 +8,10 @@ from typing import Final
 
 from gpuconv.backend.device import Device
 from gpuconv.config import Config
-from gpuconv.kernels.cuda.correlation import most_roundings
+from gpuconv.kernels.cuda.correlation import correlation, most_roundings
+from gpuconv.kernels.cuda.kept import kept
 from gpuconv.kernels.cuda.product import Product, beyond_limits
+from gpuconv.problem import ConvProblem
 
 #: Registers for everything but sums, fragments and addresses.
 _REGISTERS: Final = 40
@@ -88,7 +90,7 @@ class CopyMap:
         return 0 not in self.shares
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MmaTiles(Product):
     """A config applied to a problem: everything the kernel derives from its definitions."""
 
@@ -101,12 +103,12 @@ class MmaTiles(Product):
         whole = p.R == p.S == 1 or p.op != "dgrad"
         return whole and not any(size for side in p.padding for size in side)
 
-    @property
+    @kept
     def in_map(self) -> CopyMap:
         """Who copies what of the input."""
         return self._map(self.cfg.block_m, self.in_along_depth, self.in_run)
 
-    @property
+    @kept
     def taps_map(self) -> CopyMap:
         """Who copies what of the taps."""
         return self._map(self.cfg.block_n, self.taps_along_depth, self.taps_run)
@@ -136,7 +138,7 @@ class MmaTiles(Product):
         """See `correlation.most_roundings`; in 16 bits the last is not allowed beside."""
         return most_roundings(self.p, self.form.depth) - 1
 
-    @property
+    @kept
     def registers(self) -> int:
         """Registers that a thread needs for all its values at once, roughly."""
         cfg = self.cfg
@@ -154,6 +156,12 @@ class MmaTiles(Product):
             if run % vector == 0 and shared.even:
                 return shared
         return CopyMap(outer, self.cfg.block_k, self.cfg.threads, False, 1)
+
+
+@lru_cache(512)  # fitted, weighed, predicted and launched: the same each time
+def tiles_of(p: ConvProblem, cfg: MmaConfig) -> MmaTiles:
+    """A config applied to a problem."""
+    return MmaTiles(p, correlation(p), cfg)
 
 
 def illegal(tiles: MmaTiles, device: Device) -> str | None:

@@ -6,12 +6,12 @@ What ``gemm/block.cuh`` and ``tile/depth.cuh`` take, whatever multiplies.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import prod
 from typing import Any, Final
 
 from gpuconv.backend.device import Device
 from gpuconv.kernels.cuda.correlation import Correlation, Strides, most_roundings
+from gpuconv.kernels.cuda.kept import kept
 from gpuconv.kernels.cuda.params import DepthSteps, FastDivmod, GemmParams
 from gpuconv.problem import ITEMSIZE, ConvProblem
 
@@ -27,18 +27,18 @@ class Product:
     form: Correlation
     cfg: Any
 
-    @cached_property
+    @kept
     def rows(self) -> int:
         """Rows of the product, in the class that has most."""
         f = self.form
         return f.images * f.rows.class_outputs * f.columns.class_outputs
 
-    @cached_property
+    @kept
     def images_first(self) -> bool:
         """Whether rows of the product count images before pixels: where these are neighbours in memory."""
         return self.form.images > 1 and self.form.in_strides.image == 1
 
-    @cached_property
+    @kept
     def in_along_depth(self) -> bool:
         """Whether the input's neighbours in memory lie along the depth, not along the rows of the product."""
         f = self.form
@@ -49,7 +49,7 @@ class Product:
         # columns are: of outputs or of taps, whichever are more
         return f.rows.class_taps * f.columns.class_taps > f.rows.class_outputs * f.columns.class_outputs
 
-    @cached_property
+    @kept
     def channels_first(self) -> bool:
         """Whether the depth counts channels before taps: where channels are neighbours in what decides."""
         f = self.form
@@ -57,7 +57,7 @@ class Product:
             return f.channels > 1
         return not self.in_along_depth and f.taps_strides.channel == 1
 
-    @cached_property
+    @kept
     def taps_along_depth(self) -> bool:
         """Whether the taps' neighbours in memory lie along the depth, not the columns of the product."""
         return not (self.form.filters > 1 and self.form.taps_strides.image == 1)
@@ -67,7 +67,7 @@ class Product:
         """Whether the results' neighbours in memory lie along the columns of the product."""
         return self.form.filters > 1 and self.form.out_strides.channel == 1
 
-    @cached_property
+    @kept
     def in_run(self) -> int:
         """Neighbours in memory along the depth, or along the rows of the product; begun at its multiples.
 
@@ -80,7 +80,7 @@ class Product:
             return f.channels
         return 1  # rows may begin anywhere
 
-    @cached_property
+    @kept
     def taps_run(self) -> int:
         """The same of the taps, along the depth or along the columns of the product."""
         f, s = self.form, self.form.taps_strides
@@ -97,7 +97,7 @@ class Product:
             run *= size
         return run
 
-    @cached_property
+    @kept
     def stage_count(self) -> int:
         """Stages of the longest sum."""
         count: int = -(-self.form.depth // self.cfg.block_k)
@@ -118,19 +118,19 @@ class Product:
         """See `most_roundings`."""
         return most_roundings(self.p, self.form.depth)
 
-    @cached_property
+    @kept
     def tiles_m(self) -> int:
         """Blocks along the rows of the product."""
         count: int = -(-self.rows // self.cfg.block_m)
         return count
 
-    @cached_property
+    @kept
     def tiles_n(self) -> int:
         """Blocks along its columns."""
         count: int = -(-self.form.filters // self.cfg.block_n)
         return count
 
-    @cached_property
+    @kept
     def blocks(self) -> tuple[int, int, int, int]:
         """Blocks of one product; groups; classes of columns and of rows."""
         f = self.form
