@@ -14,7 +14,7 @@ from gpuconv.report.html_svg import BLUE, FAINT, GREY, GRID, INK, ORANGE, SKY
 _WIDTH: Final = 7.6
 #: Problems of one figure of bars.
 PAGE: Final = 16
-#: Bars end here, in times of the default, and what is longer says so.
+#: Bars end here, in lengths of a problem's first, and what is longer says so.
 _LONGEST: Final = 1.5
 _ROOFS: Final = ("16-bit", "tf32", "f32", "f64")
 
@@ -238,7 +238,7 @@ def _bars(rows: Sequence[Row], name: str) -> Figure:
         axes.grid(axis="x", color=GRID, linewidth=0.6)
         axes.spines["left"].set_visible(False)
         html_svg.plain_axes(axes)
-        axes.set_xlabel("time as a share of the default’s   (shorter is faster)")
+        axes.set_xlabel("time as a share of the first bar’s   (shorter is faster)")
         made.legend(loc="outside upper left", ncols=4, frameon=False, handlelength=1.1, columnspacing=1.6)
         label = f"Bars of the time of {len(rows)} problems: {', '.join(sorted(seen))}"
         return Figure(html_svg.svg(made, name, label), _against(rows))
@@ -259,7 +259,7 @@ def _say(axes: Any, y: float, share: float, time: float, dark: bool) -> None:
     """The time at a bar's end: behind it, or inside where there is no room."""
     text = html_svg.us(time)
     if share > _LONGEST:
-        text = f"{text}, {share:.3g} times the default’s ▸"
+        text = f"{text}, {share:.3g} times as long ▸"
     inside = share > _LONGEST - 0.2
     axes.annotate(
         text,

@@ -109,6 +109,7 @@ summary { cursor: pointer; color: var(--accent); }
   figure, tr, .tiles > div { break-inside: avoid; }
   .scroll, .card { overflow: visible; border: 0; padding: 0; }
   .large .card svg, .maps .wide svg { min-width: 0; }
+  .maps { grid-template-columns: 1fr 1fr; }
   .problem { white-space: normal; overflow-wrap: anywhere; }
   .kernel { min-width: 0; }
   th, td { padding: 0.2rem 0.4rem; }

@@ -116,8 +116,10 @@ def us(value: float | None) -> str:
     """A time to three digits, for people."""
     if value is None:
         return "–"
-    if value >= 1e6:
+    if value >= 0.9995e6:
         return f"{value / 1e6:.3g} s" if value < 1e9 else f"{value / 1e6:,.0f} s"
+    if value >= 1e4:
+        return f"{value / 1e3:.3g} ms"
     return f"{value:,.0f} µs" if value >= 100 else f"{value:.3g} µs"
 
 

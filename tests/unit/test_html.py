@@ -15,7 +15,7 @@ from gpuconv.autotune.recording import Recorded, Tried
 from gpuconv.backend.cards import CARDS
 from gpuconv.families import H200, floor_us
 from gpuconv.problem import ConvProblem
-from gpuconv.report import html_facts, html_heat, html_json
+from gpuconv.report import html_facts, html_heat, html_json, html_svg
 from gpuconv.report.summary import geometric_mean
 
 from ..browser.recordings import CARD, CARD_LAYERS, LAYERS, REFUSED, made_up, measured, result_file
@@ -304,6 +304,21 @@ def test_figures_of_many_problems_are_parted(source):
     (part,) = html_facts.bring_together([source(made_up([*layers, CARD_LAYERS[0]]))])
     headings = [one.heading for one in html_figures.bars(part, "x")]
     assert headings == ["image (1 of 3)", "image (2 of 3)", "image (3 of 3)", "dense"]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "–"),
+        (0.5, "0.5 µs"),
+        (99.44, "99.4 µs"),
+        (1234.4, "1,234 µs"),
+        (23553, "23.6 ms"),
+        (999_600, "1 s"),
+    ],
+)
+def test_times_are_short(value, words):
+    assert html_svg.us(value) == words
 
 
 def test_failures_are_told_with_their_reasons(source):
