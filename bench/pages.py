@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import cudnn_plans
+from bench import cudnn_plans, first, tuning
 from bench.check import bordering, patching
 from gpuconv.backend.device import Device
 from gpuconv.problem import DTYPES, OPS
@@ -74,6 +74,8 @@ def page(found: Sequence[Found], listed: Sequence[cases.Case]) -> str:
         "## What the compiler makes of them",
         "",
         *_compiled_to(RESULTS / "static"),
+        *(first.section() if not _timed(gpu, first.KERNEL) else ()),
+        *tuning.section(RESULTS / "tuning"),
         *cudnn_plans.section([one.file for one in gpu], RESULTS),
         *_times("GPUs", gpu),
         *_times("CPUs", cpu),
@@ -90,6 +92,11 @@ def page(found: Sequence[Found], listed: Sequence[cases.Case]) -> str:
         "on which the dense layers depend most.",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _timed(gpu: Iterable[Found], kernel: str) -> bool:
+    """Whether a GPU has."""
+    return any(record.kernel == kernel and record.us for one in gpu for record in one.file.records)
 
 
 def _partial(one: Found) -> str:

@@ -113,7 +113,6 @@ def section(folder: Path) -> Iterator[str]:
     kinds = {recording.kind for recording in found.values()}
     if "cuda" not in kinds:
         yield "No GPU has been tuned for yet, and no store for one is shipped."
-        yield ""
 
 
 def _gains(name: str, recording: Recording) -> str:

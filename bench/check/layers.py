@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from bench import first
 from gpuconv.families import family
 from gpuconv.problem import OPS, ConvProblem
 from gpuconv.report import shapes
@@ -24,7 +25,7 @@ DRY = (
 
 
 def problems(dry_run: bool) -> list[ConvProblem]:
-    """One of each family first, then the second of each, so that a short time shows all.
+    """What nobody has timed yet, then one of each family, then the second: so a short time shows all.
 
     Those of a dtype that NumPy lacks are among them: whoever runs one says that it was left out, and why.
     """
@@ -38,7 +39,7 @@ def problems(dry_run: bool) -> list[ConvProblem]:
     # not in a dry run: a CPU's memory does not hold it and what checking it takes
     chosen.append([shapes.huge()])
     turns = [[group[turn] for group in chosen if turn < len(group)] for turn in range(EACH)]
-    return list(dict.fromkeys(p for turn in turns for p in turn))
+    return list(dict.fromkeys([*first.problems(), *(p for turn in turns for p in turn)]))
 
 
 def cluster(p: ConvProblem) -> str:

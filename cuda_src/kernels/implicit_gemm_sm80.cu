@@ -35,14 +35,16 @@ __device__ __forceinline__ void multiply(const GemmParams& params, const Block& 
   Table* tables = reinterpret_cast<Table*>(ptx::dynamic_shared() + kTablesAt);
   unsigned char* ring = ptx::dynamic_shared() + kRingAt;
   const int writer = threadIdx.x;
-  Waiting<Cursor>* waiting = reinterpret_cast<Waiting<Cursor>*>(ptx::dynamic_shared() + kCursorsAt) + writer;
-  if (writer < BLOCK_K) Cursor(params.channels, block.rows, block.columns, block.first, writer).wait_first(waiting);
+  auto* waiting = reinterpret_cast<Waiting<BLOCK_K>*>(ptx::dynamic_shared() + kCursorsAt);
+  if (writer < BLOCK_K) {
+    Cursor(params.channels, block.rows, block.columns, block.first, writer).wait_first(waiting, writer);
+  }
   auto write = [&](int table, bool wanted) {
     if (writer >= BLOCK_K) return;
-    Cursor cursor(params.channels, waiting);
-    cursor.write(tables + (table & 1), writer, params, wanted);
+    Cursor cursor(params.channels, waiting, writer);
+    cursor.write(tables + (table & 1), turned(writer), params, wanted);
     cursor.next();
-    cursor.wait(waiting);
+    cursor.wait(waiting, writer);
   };
   In in;
   Taps taps;

@@ -82,6 +82,7 @@ PIPELINE = (
         "slot == STAGES ? 0",
         "stages lie behind the ring",
     ),
+    _kernel("table-unturned", "turned(writer)", "writer", "places are looked for where others lie"),
     _kernel("cursor-stays", "    cursor.next();\n", "", "every stage is the first"),
     _kernel(
         "taps-not-aligned",

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from bench import pages
+from bench import first, pages, tuning
+from bench.check import layers
+from gpuconv.families import family
 from gpuconv.report.records import Record, ResultFile
 from tests import cases
 
@@ -134,6 +136,29 @@ def test_what_was_disturbed_is_left_out_and_said():
     disturbed = record("fprop_n1c1h4w4k1r3s3_nchw_f32", 10.0, 20.0, others=1.5)
     text = page(replace(GPU, records=(disturbed, record("fprop_n1c1h5w4k1r3s3_nchw_f32", 10.0, 5.0))))
     assert "1 problem left out: disturbed by others, or wrong." in text
+
+
+def test_what_no_gpu_has_timed_comes_first_on_the_next_day_with_one():
+    text = page()
+    asked = layers.problems(dry_run=False)[: len(first.problems())]
+    assert asked == first.problems()
+    assert {p.op for p in asked} == {"fprop", "dgrad", "wgrad"}
+    assert {p.dtype for p in asked} == set(first.DTYPES)
+    for row in first.rows():
+        assert f"`{row.problem}`" in text
+        assert first.GOALS[family(row.problem)] > 0
+        assert row.chosen.kernel.name == first.KERNEL
+    timed = replace(record("fprop_n32c64h56w56k64r3s3p1_nhwc_f16", 10.0, 20.0), kernel=first.KERNEL)
+    assert "What to measure first" not in page(replace(GPU, records=(timed,)))
+
+
+def test_the_tuner_is_judged_by_recordings():
+    section = "\n".join(tuning.section(pages.RESULTS / "tuning"))
+    assert section in page()
+    for name, recording in tuning.load(pages.RESULTS / "tuning").items():
+        (row,) = [line for line in section.splitlines() if line.startswith(f"| {name} |")]
+        assert recording.device in row
+    assert "No GPU has been tuned for yet" in section
 
 
 def test_a_dry_runs_file_is_no_result(tmp_path):

@@ -7,6 +7,10 @@
 
 namespace gpuconv {
 
+// Where a table has a place of the depth. Threads of eight places each ask for every eighth at the same time: these lie
+// in different banks.
+__host__ __device__ constexpr int turned(int place) { return place ^ place / 8 % 8; }
+
 // Who copies what. Vectors of neighbours in memory lie along the depth or along the outer axis, and so do the rows
 // of shared memory. Neighbouring threads take a row's neighbouring vectors of 16 bytes, so that requests are of whole
 // rows; of shorter vectors, those of one piece and then the next row's, so that stores meet no bank twice.
@@ -38,6 +42,7 @@ struct CopyMap {
     const int thread = AlongDepth ? threadIdx.x % kThreadsDown : threadIdx.x / kThreadsAcross;
     return thread * kDepthVector + d * kDepthStep;
   }
+  static __device__ __forceinline__ int place(int d) { return turned(depth(d)); }
 };
 
 // Under way to a stage, row by row as `Map` has it.

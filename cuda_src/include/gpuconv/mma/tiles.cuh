@@ -39,7 +39,7 @@ using Cursor = DepthCursor<BLOCK_K, CHANNELS_FIRST>;
 constexpr int kCornerAt = BLOCK_M * sizeof(long long);
 constexpr int kTablesAt = kCornerAt + 128;
 constexpr int kCursorsAt = kTablesAt + 2 * sizeof(Table);
-constexpr int kRingAt = kCursorsAt + BLOCK_K * sizeof(Waiting<Cursor>);
+constexpr int kRingAt = kCursorsAt + sizeof(Waiting<BLOCK_K>);
 constexpr int kInBytes = Copies<InMap>::kTileBytes, kTapsBytes = Copies<TapsMap>::kTileBytes;
 constexpr int kStageBytes = kInBytes + kTapsBytes;
 static_assert(kInBytes % Copies<TapsMap>::kRowBytes == 0 && kStageBytes % Copies<TapsMap>::kRowBytes == 0 &&

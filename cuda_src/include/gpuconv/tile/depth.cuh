@@ -55,9 +55,10 @@ struct alignas(16) StoredDigits {
   __device__ __forceinline__ Digits digits() const { return {words[0], words[1], words[2]}; }
 };
 
-template <class Cursor>
+// Cursors of a stage's places, where they wait; neighbours lie in different banks.
+template <int BlockK>
 struct Waiting {
-  StoredDigits at, step;
+  StoredDigits at[BlockK], step[BlockK];
 };
 
 // One place of stage after stage. `ChannelsFirst`: channels are counted before taps, else columns and rows of taps.
@@ -75,20 +76,21 @@ struct DepthCursor {
         rows(rows_.taps) {}
 
   // One that waited in shared memory, where also its radices lie.
-  __device__ __forceinline__ DepthCursor(int channels_, const Waiting<DepthCursor>* waiting) : channels(channels_) {
-    const StoredDigits now = ptx::ld_shared(&waiting->at), by = ptx::ld_shared(&waiting->step);
+  __device__ __forceinline__ DepthCursor(int channels_, const Waiting<BlockK>* waiting, int place)
+      : channels(channels_) {
+    const StoredDigits now = ptx::ld_shared(&waiting->at[place]), by = ptx::ld_shared(&waiting->step[place]);
     const int columns = now.words[3];
     at = now.digits();
     step = by.digits();
     rows = by.words[3];
     radices = ChannelsFirst ? Radices{channels, columns} : Radices{columns, rows};
   }
-  __device__ __forceinline__ void wait(Waiting<DepthCursor>* waiting) const {
-    ptx::st_shared(&waiting->at, StoredDigits::of(at, ChannelsFirst ? radices.mid : radices.low));
+  __device__ __forceinline__ void wait(Waiting<BlockK>* waiting, int place) const {
+    ptx::st_shared(&waiting->at[place], StoredDigits::of(at, ChannelsFirst ? radices.mid : radices.low));
   }
-  __device__ __forceinline__ void wait_first(Waiting<DepthCursor>* waiting) const {
-    wait(waiting);
-    ptx::st_shared(&waiting->step, StoredDigits::of(step, rows));
+  __device__ __forceinline__ void wait_first(Waiting<BlockK>* waiting, int place) const {
+    wait(waiting, place);
+    ptx::st_shared(&waiting->step[place], StoredDigits::of(step, rows));
   }
 
   __device__ __forceinline__ void next() { at = radices.sum(at, step); }

@@ -48,6 +48,8 @@ struct OperandMap {
     const int warp = threadIdx.x / (32 * kWarpsAcross), lane = threadIdx.x % 32 / kLanesAcross;
     return ((d * kWarpsDown + warp) * kLanesDown + lane) * kDepthVector;
   }
+  // Where the table has it.
+  static __device__ __forceinline__ int place(int d) { return depth(d); }
 };
 
 // An address in global memory, as a number: a compiler that sees pointers adds offsets to each other first, and all
@@ -110,7 +112,7 @@ struct InOperand {
   __device__ __forceinline__ void load(const DepthPlace* places, unsigned rows, unsigned columns) {
 #pragma unroll
     for (int d = 0; d < Map::kDepths; ++d) {
-      const DepthPlace place = ptx::ld_shared(&places[Map::depth(d)]);
+      const DepthPlace place = ptx::ld_shared(&places[Map::place(d)]);
 #pragma unroll
       for (int p = 0; p < Map::kOuters; ++p) {
         const unsigned y = row[p] + place.row();
@@ -141,7 +143,7 @@ struct TapsOperand {
   __device__ __forceinline__ void load(const Place* places) {
 #pragma unroll
     for (int d = 0; d < Map::kDepths; ++d) {
-      const auto* place = reinterpret_cast<const DepthOffset*>(&places[Map::depth(d)]);
+      const auto* place = reinterpret_cast<const DepthOffset*>(&places[Map::place(d)]);
       const DepthOffset offset = ptx::ld_shared(place);
 #pragma unroll
       for (int p = 0; p < Map::kOuters; ++p)
