@@ -117,18 +117,9 @@ def _problems(
             raise WrongUsage(output.one_line(error)) from None
     else:
         try:
-            layers = shapes.read(table)
+            found = shapes.of_table(table, **choice)
         except ValueError as error:
             raise WrongUsage(f"--shapes: {output.one_line(error)}") from None
-        found = [
-            layer.problem(op, dtype, layout, choice["batch"])
-            for op in choice["ops"] or ("fprop",)
-            for dtype in choice["dtypes"] or ("f32",)
-            for layout in choice["layouts"] or ("nchw",)
-            for layer in layers
-        ]
-        if not found:
-            raise WrongUsage(f"--shapes: {table} has no rows")
     for dtype in dict.fromkeys(p.dtype for p in found):
         try:
             measure.numpy_dtype(dtype)

@@ -149,18 +149,9 @@ def _problems(
     else:
         assert table is not None
         try:
-            layers = shapes.read(table)
+            found = shapes.of_table(table, batch=batch, **choice)
         except ValueError as error:
             raise WrongUsage(f"--shapes: {output.one_line(error)}") from None
-        found = [
-            layer.problem(op, dtype, layout, batch)
-            for op in choice["ops"] or ("fprop",)
-            for dtype in choice["dtypes"] or ("f32",)
-            for layout in choice["layouts"] or ("nchw",)
-            for layer in layers
-        ]
-        if not found:
-            raise WrongUsage(f"--shapes: {table} has no rows")
     _need(p.dtype for p in found)
     once = list(dict.fromkeys(found))
     return once, len(once)

@@ -108,6 +108,26 @@ def read(path: Path) -> list[Layer]:
     return layers
 
 
+def of_table(
+    path: Path, ops: Sequence[str], dtypes: Sequence[str], layouts: Sequence[str], batch: int | None
+) -> list[ConvProblem]:
+    """Every layer of one table as problems, forward in float32 and NCHW unless asked otherwise.
+
+    Raises
+    ------
+    ValueError
+        As `read`, and for a table without rows.
+    """
+    layers = read(path)
+    if not layers:
+        raise ValueError(f"{path} has no rows")
+    return [
+        layer.problem(op, dtype, layout, batch)
+        for op, dtype, layout in product(ops or ("fprop",), dtypes or ("f32",), layouts or ("nchw",))
+        for layer in layers
+    ]
+
+
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """Rows that are not blank, each with its line."""
     # spreadsheets begin a file with a mark of its encoding
