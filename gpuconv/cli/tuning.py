@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 from gpuconv import store
 from gpuconv.autotune import tuner
 from gpuconv.autotune.asked import Wishes
@@ -24,7 +26,7 @@ from gpuconv.problem import ConvProblem
 from gpuconv.report import environment
 from gpuconv.report.summary import geometric_mean
 
-_HEADINGS = ("problem", "default us", "best us", "gain", "kernel", "config", "of the floor")
+_HEADINGS = ("default us", "best us", "gain", "of the floor", "problem", "kernel", "config")
 
 
 @dataclass
@@ -99,12 +101,13 @@ class Session:
         if self.as_json:
             output.emit("tune", self.rows)
         elif self.rows:
-            output.show(output.table(_HEADINGS, map(_cells, self.rows)))
+            output.show(*map(Text, _lines(self.rows)))
             gains = [row["gain"] for row in self.rows if row["gain"] is not None]
             known = sum(row["known"] for row in self.rows)
             told = [f"{len(self.rows) - known} tuned"] + [f"{known} known before"] * (known > 0)
             mean = geometric_mean(gains)
-            output.show("", ", ".join(told) + ("" if mean is None else f"; gain, geometric mean: {mean:.3f}"))
+            said = "" if mean is None else f"; gain, geometric mean: {mean:.3f}"
+            output.show(Text(""), Text(", ".join(told) + said))
 
     def _save(self, began: str) -> None:
         """One file a device; the first has the name that was asked for."""
@@ -222,10 +225,20 @@ def _share(p: ConvProblem, device: Device, us: float | None) -> float | None:
     return None if floor is None or us is None else floor / us
 
 
+def _lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Under their headings, numbers first: a narrow screen breaks long lines, but cuts nothing."""
+    cells = [_HEADINGS, *map(_cells, rows)]
+    shown = [at for at in range(len(_HEADINGS)) if any(row[at] for row in cells[1:])]
+    widths = [max(len(row[at]) for row in cells) for at in shown]
+    for row in cells:
+        words = (row[at].ljust(width) for at, width in zip(shown, widths, strict=True))
+        yield "  ".join(words).rstrip()
+
+
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     share = "" if row["share_of_floor"] is None else f"{row['share_of_floor']:.0%}"
     gain = "" if row["gain"] is None else f"{row['gain']:.2f}" + " (known)" * row["known"]
-    return row["problem"], _us(row["default_us"]), _us(row["us"]), gain, row["kernel"], row["config"], share
+    return _us(row["default_us"]), _us(row["us"]), gain, share, row["problem"], row["kernel"], row["config"]
 
 
 def _us(value: float | None) -> str:

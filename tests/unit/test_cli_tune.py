@@ -74,9 +74,9 @@ def test_a_table_for_people():
     assert found.exit_code == 0, found.output
     lines = found.stdout.splitlines()
     assert lines[0].split() == [
-        *("problem", "default", "us", "best", "us", "gain", "kernel", "config", "of", "the", "floor")
+        *("default", "us", "best", "us", "gain", "problem", "kernel", "config")  # a CPU's floor is not known
     ]
-    assert lines[1].startswith(P)
+    assert lines[1].split()[3] == P
     assert lines[-1].startswith("1 tuned; gain, geometric mean: ")
     again = run("tune", *QUICK, P).stdout
     assert "(known)" in again
