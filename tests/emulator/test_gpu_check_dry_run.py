@@ -123,7 +123,7 @@ def test_killing_a_step_leaves_the_others_results_and_the_next_call_goes_on(plac
     assert after.count("failed") <= 1
     assert len(after.ended) > len(before)
     assert after.ended.items() >= before.items()
-    begun = [line["item"] for line in state.lines() if line.get("kind") == "begin"]
+    begun = [(line["step"], line["item"]) for line in state.lines() if line.get("kind") == "begin"]
     assert len(begun) == len(set(begun)), "something ran twice"
     mismatches = json.loads((tmp_path / "out" / "mismatches.json").read_text())
     assert all(found["step"] == "correctness" for found in mismatches)
