@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gpuconv.backend.cards import CARDS
@@ -51,3 +53,32 @@ def test_a_stage(has_compiler, name):
     assert each <= tensor_cycles("A100")
     if name in ON_HOPPER:
         assert each <= tensor_cycles("H200")
+
+
+class Each(EmulatedMachine):
+    """Keeps the counts of every launch."""
+
+    def __init__(self):
+        super().__init__(count=True)
+        self.launches = []
+        run_one = self.emulator._run
+
+        def counted(*arguments):
+            run_one(*arguments)
+            self.launches.append(self.emulator.counters)
+
+        self.emulator._run = counted
+
+
+@pytest.mark.parametrize("splits", [2, 4])
+def test_a_part_of_a_sum_reads_no_other(has_compiler, splits):
+    """In parts shorter than the ring, what lies behind their end is zeros, not the next part's cells."""
+    p = ConvProblem.parse("fprop_n1c64h16w8k128r1s1_nhwc-ohwi_f16")
+    read = []
+    for parts in (1, splits):
+        machine = Each()
+        config = replace(LARGE, block_k=16, splits=parts)
+        assert KERNEL.check_config(p, config, machine.device) is None
+        run(Case(p, KERNEL, config), machine, operands(p))
+        read.append(machine.launches[0].total("global load").bytes)
+    assert read[0] == read[1] > 0
