@@ -83,6 +83,19 @@ def test_no_data_breaks_the_bound(machine, depth, dtype):
         assert tolerance.judge(p, result, **given).ok
 
 
+def test_a_total_is_not_cut_off_with_its_chains(machine):
+    """Every chain begins anew: were it to go on from the total, all after the first product would be lost.
+
+    So many are, that even the rounding of the result does not hide it.
+    """
+    p, given = stubborn(16384, "f16")
+    small = {"block_m": 32, "block_n": 32, "warp_m": 16, "warp_n": 16}
+    case = bodies.default_case(str(p), KERNEL, machine, **small, block_k=64, chain=4, stages=2, splits=1)
+    assert KERNEL.check_config(p, case.config, machine.device) is None
+    verdict = tolerance.judge(p, run(case, machine, {**given, "bias": None, "residual": None}), **given)
+    assert verdict.ok, verdict
+
+
 def test_configs_that_some_data_would_break_are_refused(machine):
     """Chains too long for few products, and too many of them for very many."""
     for depth, more in ((32, {"block_k": 32, "chain": 2}), (128, {"block_k": 64, "chain": 4})):
