@@ -46,6 +46,8 @@ class _Found(NamedTuple):
 
 _plans: dict[tuple[Any, ...], _Found] = {}
 _MOST_PLANS: Final = 4096
+#: How often a call has asked for a tuned plan.
+_tunings = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,10 @@ def run(call: Call, options: Options | TransposedOptions) -> Any:
     key = _key(call, options, launcher)
     found = None if key is None else _plans.get(key)
     if found is None:
+        tunings = _tunings
         found = _find(call, options, launcher)
-        if key is not None:
+        # what was found while another thread tuned may be out of date
+        if key is not None and (tunings == _tunings or asked.asked(call.tune)):
             if len(_plans) >= _MOST_PLANS:
                 _plans.clear()
             _plans[key] = found
@@ -233,7 +237,9 @@ def _tuned(problem: ConvProblem, where: Device) -> Plan:
     """The plan after tuning; older calls of the problem then look for theirs anew."""
     from gpuconv.autotune import tuner
 
+    global _tunings
     plan = tuner.plan_for(problem, where)
+    _tunings += 1
     for key, found in list(_plans.items()):
         if found.plan.problem == problem and found.plan.device == where:
             _plans.pop(key, None)

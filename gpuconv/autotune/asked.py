@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from math import inf
 from numbers import Integral, Real
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from gpuconv import settings
 from gpuconv.arguments import show
 
-STRATEGIES: Final = ("heuristic", "exhaustive", "random")
+Strategy = Literal["heuristic", "exhaustive", "random"]
+STRATEGIES: Final[tuple[Strategy, ...]] = ("heuristic", "exhaustive", "random")
+#: Of one problem: a day.
+MOST_SECONDS: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Wishes:
     """How to tune; None leaves it to `gpuconv.autotune.search`."""
 
     budget: float | None = None
-    strategy: str = "heuristic"
+    strategy: Strategy = "heuristic"
     workers: int | None = None
 
 
@@ -42,14 +44,15 @@ def wishes() -> Wishes:
 
 @contextmanager
 def tuning(
-    *, budget: float | None = None, strategy: str = "heuristic", workers: int | None = None
+    *, budget: float | None = None, strategy: Strategy = "heuristic", workers: int | None = None
 ) -> Iterator[None]:
     """Tune what is called inside the block, as if each call had ``tune=True``.
 
     Parameters
     ----------
     budget : float, optional
-        Seconds for one problem, about, compiling aside; by default 8 on a CPU and 3 on a CUDA device.
+        Seconds for one problem, about, compiling aside, at most a day; by default 8 on a CPU and 3 on a CUDA
+        device.
     strategy : {"heuristic", "exhaustive", "random"}
         What to try: the most promising, everything, or a random choice.
     workers : int, optional
@@ -77,7 +80,7 @@ def tuning(
     ...     y = gpuconv.conv2d(x, w)
     """
     _check_budget(budget)
-    if strategy not in STRATEGIES:
+    if not isinstance(strategy, str) or strategy not in STRATEGIES:
         error = ValueError if isinstance(strategy, str) else TypeError
         raise error(f"strategy must be one of {', '.join(STRATEGIES)}, got {show(strategy)}")
     _check_workers(workers)
@@ -93,8 +96,8 @@ def _check_budget(budget: Any) -> None:
         return
     if isinstance(budget, bool) or not isinstance(budget, Real):
         raise TypeError(f"budget must be a number of seconds or None, got {show(budget)}")
-    if not 0 < float(budget) < inf:
-        raise ValueError(f"budget must be more than 0 seconds, got {show(budget)}")
+    if not 0 < float(budget) <= MOST_SECONDS:
+        raise ValueError(f"budget must be more than 0 seconds and at most {MOST_SECONDS}, got {show(budget)}")
 
 
 def _check_workers(workers: Any) -> None:

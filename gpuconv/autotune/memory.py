@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import log2
 from typing import Any, Final
 
@@ -13,6 +14,9 @@ from gpuconv.problem import ConvProblem
 
 #: Doublings of pixels, channels and filters together up to which another problem is near.
 _NEAR: Final = 2.0
+_Kinds = dict[tuple[Any, ...], list[store.Entry]]
+#: The store's entries by kind, and what they were sorted from.
+_sorted: dict[Device, tuple[Mapping[ConvProblem, store.Entry], _Kinds]] = {}
 #: A borrowed candidate that the model expects to take this many times as long as its own choice is left.
 _AGREES: Final = 1.05
 
@@ -33,8 +37,8 @@ def borrowed(p: ConvProblem, device: Device, untuned: Candidate) -> Candidate | 
     """
     near = [
         (distance, entry)
-        for other, entry in store.entries(device).items()
-        if (distance := _distance(p, other)) is not None and distance <= _NEAR
+        for entry in _of_kind(_kind(p), device)
+        if entry.problem != p and (distance := _distance(p, entry.problem)) <= _NEAR
     ]
     if not near:
         return None
@@ -48,10 +52,20 @@ def borrowed(p: ConvProblem, device: Device, untuned: Candidate) -> Candidate | 
     return found if (found.seconds or 0.0) <= _AGREES * (untuned.seconds or 0.0) else None
 
 
-def _distance(p: ConvProblem, other: ConvProblem) -> float | None:
-    """How many doublings lie between two problems of one kind; None for others."""
-    if p == other or _kind(p) != _kind(other):
-        return None
+def _of_kind(kind: tuple[Any, ...], device: Device) -> Sequence[store.Entry]:
+    """The entries of one kind; sorted once for each state of the store."""
+    entries = store.entries(device)
+    found = _sorted.get(device)
+    if found is None or found[0] is not entries:
+        kinds: dict[tuple[Any, ...], list[store.Entry]] = {}
+        for problem, entry in entries.items():
+            kinds.setdefault(_kind(problem), []).append(entry)
+        found = _sorted[device] = entries, kinds
+    return found[1].get(kind, ())
+
+
+def _distance(p: ConvProblem, other: ConvProblem) -> float:
+    """How many doublings lie between two problems of one kind."""
     return sum(abs(log2(a / b)) for a, b in zip(_sizes(p), _sizes(other), strict=True))
 
 

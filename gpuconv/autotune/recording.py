@@ -112,13 +112,17 @@ class Recording:
     environment: dict[str, Any] = field(default_factory=dict)
     problems: tuple[Recorded, ...] = ()
 
+    def encoded(self) -> bytes:
+        """What a file holds; each candidate is a line of its own."""
+        return _text(self).encode()
+
     def save(self, path: str | Path) -> None:
-        """Write the file, whole or not at all; each candidate is a line of its own."""
+        """Write the file, whole or not at all."""
         path = Path(path)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with open(handle, "w", encoding="utf-8") as file:
-                file.write(_text(self))
+            with open(handle, "wb") as file:
+                file.write(self.encoded())
             os.chmod(temporary, 0o644)  # a temporary file begins as its owner's only
             os.replace(temporary, path)
         except BaseException:

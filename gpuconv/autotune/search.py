@@ -11,15 +11,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
+from gpuconv.autotune.asked import Strategy
 from gpuconv.autotune.heuristic import Candidate
 from gpuconv.autotune.recording import Recorded, Tried
 from gpuconv.autotune.trial import Bench
 from gpuconv.problem import ConvProblem
 
-Strategy = Literal["heuristic", "exhaustive", "random"]
-STRATEGIES: Final[tuple[Strategy, ...]] = ("heuristic", "exhaustive", "random")
 #: Candidates that are tried, unless all are.
 MOST: Final = 16
 #: Seconds for one problem, compiling aside.

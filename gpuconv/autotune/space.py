@@ -43,7 +43,9 @@ def live(p: ConvProblem, device: Device, name: str, config: Mapping[str, int]) -
         kernel = registry.by_name(name)
     except ValueError:
         return None
-    if kernel.check(p, device) is not None or set(config) != {one.name for one in fields(kernel.config_type)}:
+    if kernel not in worth_a_try(p, device):
+        return None
+    if set(config) != {one.name for one in fields(kernel.config_type)}:
         return None
     found = kernel.config_type(**config)
     if found not in configs(p, kernel, device) or kernel.check_config(p, found, device) is not None:
@@ -58,17 +60,24 @@ def proposals(p: ConvProblem, device: Device) -> list[Candidate]:
     On a CPU kernels take turns by rank, each with its configs in its own order; but where filters decide what
     a kernel does, it is the only one: what is faster on random ones says nothing of them.
     """
-    kernels, _ = takers(p, device)
+    kernels = worth_a_try(p, device)
     if device.kind == "cuda":
         return _by_model(p, kernels, device)
+    return list(_in_turn([_default_first(p, kernel, device) for kernel in kernels]))
+
+
+def worth_a_try(p: ConvProblem, device: Device) -> list[Kernel[Any]]:
+    """The kernels whose configs are proposed; on a CPU by rank."""
+    kernels, _ = takers(p, device)
+    if device.kind == "cuda":
+        return kernels
     order = [one.kernel for one in by_preference(p, kernels, device)]
     if order and order[0].rank_one_filters:
         order = order[:1]
     order = order[:1] + [one for one in order[1:] if one.preference(p, device) > HOPELESS]
     # a special case computes what the general one would
     order = [one for one in order if not any(type(one) in type(other).__mro__[1:] for other in order)]
-    order = [kernel for kernel in order if kernel.rank_one_filters == order[0].rank_one_filters]
-    return list(_in_turn([_default_first(p, kernel, device) for kernel in order]))
+    return [kernel for kernel in order if kernel.rank_one_filters == order[0].rank_one_filters]
 
 
 def _by_model(p: ConvProblem, kernels: Sequence[Kernel[Any]], device: Device) -> list[Candidate]:

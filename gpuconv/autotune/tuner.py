@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 import warnings
@@ -34,6 +35,10 @@ def plan_for(problem: ConvProblem, device: Device) -> Plan:
     A search that comes to nothing costs a warning, and the untuned plan runs.
     """
     if settings.read("GPUCONV_KERNEL") is None:
+        found = known(problem, device)
+        if found is not None:  # no reason to wait for a search of another's
+            dispatch.adopt(problem, device, found)
+            return dispatch.plan_for(problem, device)
         with _lock:
             found = known(problem, device)
             if found is None:
@@ -102,7 +107,7 @@ def tune(
         if not proposals:
             dispatch.plan_for(problem, device)  # says why
         seed = secrets.randbelow(_SEEDS)
-        candidates = chosen(proposals, wishes.strategy, MOST, seed)  # type: ignore[arg-type]
+        candidates = chosen(proposals, wishes.strategy, MOST, seed)
         if before is not None:
             candidates = _with(candidates, before[0])
         found = search(
@@ -156,3 +161,13 @@ def _warn_of_wrong(problem: ConvProblem, one: Tried, seed: int) -> Any:
         f"GPUCONV_KERNEL={one.kernel} GPUCONV_CONFIG={one.config} gpuconv validate '{problem}' --seed {seed}"
     )
     warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+def _after_fork() -> None:
+    """A child has none of the threads that may have been searching."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

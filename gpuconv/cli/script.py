@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import runpy
 import sys
 import traceback
@@ -38,7 +39,8 @@ def problems(program: Path, arguments: Sequence[str], *, quiet: bool) -> list[tu
     def watcher(p: ConvProblem, device: Device) -> None:
         found.setdefault((p, device))
 
-    before, path = sys.argv, list(sys.path)
+    before, path, here = sys.argv, list(sys.path), os.getcwd()
+    streams = sys.stdin, sys.stdout, sys.stderr
     sys.argv = [str(program), *arguments]
     sys.path.insert(0, str(program.absolute().parent))
     try:
@@ -54,6 +56,8 @@ def problems(program: Path, arguments: Sequence[str], *, quiet: bool) -> list[tu
         raise Failure(f"--script: {program} failed: {output.one_line(error)}; nothing is tuned") from None
     finally:
         sys.argv, sys.path[:] = before, path
+        sys.stdin, sys.stdout, sys.stderr = streams
+        os.chdir(here)
     return list(found)
 
 

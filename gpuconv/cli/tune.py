@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from gpuconv import measure
-from gpuconv.autotune.asked import STRATEGIES, Wishes
+from gpuconv.autotune.asked import MOST_SECONDS, STRATEGIES, Strategy, Wishes
 from gpuconv.autotune.search import BUDGET
 from gpuconv.backend import detect, launch
 from gpuconv.backend import device as devices
@@ -63,7 +63,7 @@ def tune(
     program: Path | None,
     cpu: bool,
     budget: float | None,
-    strategy: str,
+    strategy: Strategy,
     workers: int | None,
     again: bool,
     record: Path | None,
@@ -76,8 +76,11 @@ def tune(
     before it is timed. What has been tuned before is told, not measured again. Ctrl-C keeps what was found;
     'gpuconv cache' shows, exports and clears it.
     """
+    if budget is not None and not 0 < budget <= MOST_SECONDS:
+        raise WrongUsage(f"--budget must be more than 0 seconds and at most {MOST_SECONDS}, got {budget:g}")
     chosen = _problems(words, table, program, choice)
     if record is not None:
+        record = record.absolute()  # a program may go to another folder
         output.check_writable("--record", record)
     if program is not None:
         found = script.problems(program, words, quiet=as_json)

@@ -67,13 +67,12 @@ class Session:
             raise output.Failure(f"{self.missed} of {len(self.jobs)} problems were not tuned")
 
     def _one(self, p: ConvProblem, device: Device, watch: Watch) -> None:
-        if not self.again and tuner.known(p, device) is not None:
-            entry = store.find(p, device)
-            assert entry is not None
-            self.rows.append(_from_store(p, device, entry))
-            return
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
+            entry = store.find(p, device)
+            if entry is not None and not self.again and tuner.known(p, device) is not None:
+                self.rows.append(_from_store(p, device, entry))
+                return
             try:
                 found = tuner.tune(p, device, self.wishes, watch=watch)
             except UnsupportedProblem as error:
@@ -96,8 +95,11 @@ class Session:
         output.note(f"{p} is left out: {why}")
 
     def _tell(self, began: str) -> None:
-        if self.record is not None and self.recorded:
-            self._save(began)
+        if self.record is not None:
+            if self.recorded:
+                self._save(began)
+            elif self.rows:
+                output.note("--record: nothing was measured, so nothing is written; --again measures anew")
         if self.as_json:
             output.emit("tune", self.rows)
         elif self.rows:
@@ -125,9 +127,9 @@ class Session:
                 tuple(problems),
             )
             try:
-                recording.save(path)
-            except OSError as error:
-                output.note(f"--record: {output.one_line(error)}")
+                output.put({path: recording.encoded})
+            except output.Failure as error:
+                output.note(f"--record: {error.message}")
                 self.not_written = True
             else:
                 output.note(f"written: {path}")
@@ -141,11 +143,12 @@ class Session:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
+        # what a narrow screen cuts is the end
         columns = [
             TextColumn("{task.fields[at]}", markup=False),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=8),
             TextColumn("{task.fields[says]}", markup=False),
+            TextColumn("{task.description}", markup=False),
         ]
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("", total=1, at="", says="")

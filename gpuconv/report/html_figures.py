@@ -39,7 +39,8 @@ def roofline(part: Part, name: str) -> Figure | None:
     The roofs are the device’s rates where they are known; else they are the best that was measured in these
     very files, which limits nothing and is called so.
     """
-    rows = [row for row in part.rows if row.us is not None]
+    # an empty batch takes time, but has no place here
+    rows = [row for row in part.rows if row.us is not None and row.problem.flops]
     if not rows:
         return None
     points = [(row, *_place(row, time), kind) for row in rows for time, kind in _times(row)]

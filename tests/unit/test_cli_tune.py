@@ -141,6 +141,16 @@ def test_a_program_that_fails_is_not_tuned(tmp_path, text, code, says):
     assert "cli/script.py" not in found.stderr
 
 
+def test_a_program_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / "prog.py"
+    program.write_text(PROGRAM + "import io, os\nos.chdir('/')\nsys.stdout = io.StringIO()\n")
+    found = run("tune", *QUICK, "--record", "r.json", "--script", str(program))
+    assert found.exit_code == 0, found.output
+    assert "2 tuned" in found.stdout
+    assert len(Recording.load(tmp_path / "r.json").problems) == 2
+
+
 def test_what_was_measured_is_recorded(tmp_path):
     path = tmp_path / "r.json"
     found = run("tune", *QUICK, "--strategy", "random", "--record", str(path), P)
@@ -152,8 +162,15 @@ def test_what_was_measured_is_recorded(tmp_path):
     assert str(one.problem) == P
     assert len(one.tried) == _tries(P)
     path.unlink()
-    assert run("tune", *QUICK, "--record", str(path), P).exit_code == 0
-    assert not path.exists()  # nothing was measured
+    known = run("tune", *QUICK, "--record", str(path), P)
+    assert known.exit_code == 0
+    assert not path.exists()
+    assert "nothing was measured, so nothing is written" in known.stderr
+    (tmp_path / "link.json").symlink_to(path)
+    again = run("tune", *QUICK, "--again", "--record", str(tmp_path / "link.json"), P)
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "link.json").is_symlink()
+    assert Recording.load(path).problems
 
 
 def test_an_interrupt_keeps_what_is_done(tmp_path, monkeypatch):
@@ -210,6 +227,8 @@ def test_a_wrong_candidate_ends_with_4(monkeypatch):
         (("fprop_n1",), "fprop_n1"),
         ((P, "--op", "wgrad"), "--op"),
         ((P, "--budget", "0"), "--budget"),
+        ((P, "--budget", "nan"), "--budget must be more than 0 seconds and at most 86400, got nan"),
+        ((P, "--budget", "inf"), "--budget"),
         ((P, "--strategy", "best"), "--strategy"),
         ((P, "--workers", "0"), "--workers"),
         (("--shapes", "nowhere.csv"), "nowhere.csv"),

@@ -90,5 +90,6 @@ def test_what_was_once_legal_may_not_be_today():
         ("cpu_im2col_gemm", {"block_kib": 4096, "splits": 2}),
         ("cpu_pointwise", good),  # does not take it
         ("implicit_gemm_simt", good),
+        ("cpu_fft", {"rows": 32, "columns": 32}),  # legal, and hopeless
     ):
         assert space.live(p, here, name, config) is None, (name, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import numpy as np
@@ -16,7 +17,7 @@ from gpuconv.errors import LaunchError, LaunchRefused, UnsupportedProblem
 from gpuconv.problem import ConvProblem
 
 from ..problems import public_call
-from ..stand_in import PLAIN, Level, MadeUp, prepared, same
+from ..stand_in import PLAIN, MadeUp, prepared, same
 
 #: Microseconds of each kernel and level; the default is level 2 of the first.
 US = {"only2": 100, "only1": 40, "only0": 80, "other2": 60, "other1": 90, "other0": 95}
@@ -255,6 +256,53 @@ def test_an_interrupt_leaves_what_was_there(clock, card, monkeypatch):
     assert ran(card) == "only2(level=2)"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_of_a_process_that_tunes_can_tune(clock, card):
+    with tuner._lock:
+        done = threading.Event()
+        found = []
+
+        def fork():  # from a thread that does not hold the lock
+            pid = os.fork()
+            if not pid:
+                call(tune=True)
+                os._exit(0)
+            found.append(os.waitpid(pid, 0)[1])
+            done.set()
+
+        threading.Thread(target=fork).start()
+        assert done.wait(20)
+    assert found == [0]
+
+
+def test_what_is_known_waits_for_no_search(clock, card):
+    call(tune=True)
+    calls._plans.clear()
+    with tuner._lock:
+        thread = threading.Thread(target=call, kwargs={"tune": True})
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_call_that_looked_before_a_tuning_is_not_remembered(clock, card, monkeypatch):
+    """Between its plan and the table another thread tunes."""
+    find = calls._find
+
+    def slow(found, options, launcher):
+        plan = find(found, options, launcher)
+        if found.tune is None:
+            monkeypatch.setattr(calls, "_find", find)
+            call(tune=True)
+        return plan
+
+    monkeypatch.setattr(calls, "_find", slow)
+    call()
+    assert ran(card) == "only2(level=2)"
+    call()
+    assert ran(card) == "only1(level=1)"
+
+
 def test_what_won_before_is_tried_again_and_keeps_its_place(clock, card):
     clock.us["only1"], clock.us["other2"] = 50, 49.5
     first = tuner.tune(PLAIN, card.device(0))
@@ -274,9 +322,11 @@ def test_a_problem_that_nobody_takes_says_why(clock, card, kernels):
 @pytest.mark.parametrize(
     ("how", "error", "says"),
     [
-        ({"budget": 0}, ValueError, "budget must be more than 0 seconds, got 0"),
+        ({"budget": 0}, ValueError, "budget must be more than 0 seconds and at most 86400, got 0"),
         ({"budget": float("nan")}, ValueError, "budget"),
         ({"budget": float("inf")}, ValueError, "budget"),
+        ({"budget": 1e308}, ValueError, "budget"),
+        ({"strategy": np.array([1, 2])}, TypeError, "strategy"),
         ({"budget": "1"}, TypeError, "budget must be a number of seconds or None, got '1'"),
         ({"budget": True}, TypeError, "budget"),
         (
@@ -318,30 +368,6 @@ def test_cubins_are_compiled_ahead_side_by_side(monkeypatch):
     wanted = {s.binary for k, c, *_ in candidates for s in k.launches(p, c, device)}
     assert set(found) == wanted
     assert len(found) == len(wanted) > 6
-
-
-def test_digests_do_not_see_comments():
-    bare = digest._without_comments
-    assert bare("int a; // one\n/* two\nlines */ int b;") == "int a;\nint b;"
-    assert bare('print("// no /* comment");') == 'print("// no /* comment");'
-    assert bare("a  =\t1;\n\n\n") == bare("a = 1;")
-    assert bare("a = 1;") != bare("a = 2;")
-    python = digest._without_docstrings
-    assert python('def f():\n    """Say."""\n    return 1  # one\n') == python("def f():\n    return 1\n")
-    assert python("def f():\n    return 1\n") != python("def f():\n    return 2\n")
-
-
-def test_a_kernels_digest_is_of_all_that_it_launches():
-    from gpuconv.autotune.heuristic import Candidate
-    from gpuconv.backend.cards import CARDS
-    from gpuconv.kernels import registry
-
-    device = CARDS["H200"].device
-    p = ConvProblem.parse("wgrad_n1c64h14w14k64r3s3p1_nhwc_f16")
-    kernel = registry.by_name("implicit_gemm_sm80")
-    found = {digest.digest(p, Candidate(kernel, config), device) for config in kernel.configs(p, device)}
-    assert len(found) == 2  # with the kernel that adds split sums, and without
-    assert digest.digest(p, Candidate(registry.by_name("cpu_im2col_gemm"), Level()), device) not in found
 
 
 def test_results_stay_within_the_bound_whatever_is_tuned(tmp_path, monkeypatch):
