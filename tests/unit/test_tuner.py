@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -263,7 +264,9 @@ def test_a_child_of_a_process_that_tunes_can_tune(clock, card):
         found = []
 
         def fork():  # from a thread that does not hold the lock
-            pid = os.fork()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads is the point
+                pid = os.fork()
             if not pid:
                 call(tune=True)
                 os._exit(0)
