@@ -80,20 +80,19 @@ def _key(problem: ConvProblem, device: Device) -> tuple[str | None, str | None, 
     return name, config, launcher, (problem, device, name, config, id(launcher))
 
 
-def adopt(problem: ConvProblem, device: Device, tuned: Candidate) -> bool:
-    """Let a tuned candidate run a problem from now on; whether that is a change.
+def adopt(problem: ConvProblem, device: Device, tuned: Candidate) -> None:
+    """Let a tuned candidate run a problem from now on.
 
     Who holds an older plan keeps it.
     """
     _, _, launcher, key = _key(problem, device)
     known = _choices.get(key)
     if known is not None and known.candidates[0][:2] == tuned[:2]:
-        return False
+        return
     rest, rejects = _untuned(problem, device, None)
     candidates = [tuned, *(one for one in rest if one[:2] != tuned[:2] and device.kind == "cuda")]
     with _lock:
         _choices[key] = Choice(problem, device, launcher, candidates, rejects, False)
-    return True
 
 
 @contextmanager

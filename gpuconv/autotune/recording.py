@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
+from gpuconv.backend import folders
 from gpuconv.problem import ConvProblem
 
 SCHEMA: Final = 1
@@ -118,17 +116,7 @@ class Recording:
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with open(handle, "wb") as file:
-                file.write(self.encoded())
-            os.chmod(temporary, 0o644)  # a temporary file begins as its owner's only
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
+        folders.write(Path(path), self.encoded(), mode=0o644)
 
     @classmethod
     def load(cls, path: str | Path) -> Recording:

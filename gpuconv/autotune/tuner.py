@@ -8,7 +8,7 @@ import threading
 import warnings
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from gpuconv import dispatch, settings, store
 from gpuconv.autotune import asked, memory, space
@@ -34,26 +34,29 @@ def plan_for(problem: ConvProblem, device: Device) -> Plan:
 
     A search that comes to nothing costs a warning, and the untuned plan runs.
     """
-    if settings.read("GPUCONV_KERNEL") is None:
-        found = known(problem, device)
-        if found is not None:  # no reason to wait for a search of another's
-            dispatch.adopt(problem, device, found)
-            return dispatch.plan_for(problem, device)
+    # what is known waits for no search of another thread's, and may have been found by one meanwhile
+    if settings.read("GPUCONV_KERNEL") is None and not _adopted(problem, device):
         with _lock:
-            found = known(problem, device)
-            if found is None:
-                try:
-                    tune(problem, device, asked.wishes())
-                except LaunchError:
-                    raise
-                except (RuntimeError, MemoryError) as error:
-                    message = (
-                        f"{problem} on {device.kind} stays untuned: {' '.join(str(error).split())[:300]}"
-                    )
-                    warnings.warn(message, RuntimeWarning, stacklevel=2)
-            else:
-                dispatch.adopt(problem, device, found)
+            if not _adopted(problem, device):
+                _try(problem, device)
     return dispatch.plan_for(problem, device)
+
+
+def _adopted(problem: ConvProblem, device: Device) -> bool:
+    found = known(problem, device)
+    if found is not None:
+        dispatch.adopt(problem, device, found)
+    return found is not None
+
+
+def _try(problem: ConvProblem, device: Device) -> None:
+    try:
+        tune(problem, device, asked.wishes())
+    except LaunchError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:300]
+        warnings.warn(f"{problem} on {device.kind} stays untuned: {reason}", RuntimeWarning, stacklevel=4)
 
 
 def known(problem: ConvProblem, device: Device) -> Candidate | None:
@@ -155,7 +158,7 @@ def _gain(found: Recorded) -> str:
     return "the default failed" if found.gain is None else f"{found.gain:.2f} times as fast as the default"
 
 
-def _warn_of_wrong(problem: ConvProblem, one: Tried, seed: int) -> Any:
+def _warn_of_wrong(problem: ConvProblem, one: Tried, seed: int) -> None:
     message = (
         f"{problem}: {one} is {one.failure}; it is not used. Please report it: "
         f"GPUCONV_KERNEL={one.kernel} GPUCONV_CONFIG={one.config} gpuconv validate '{problem}' --seed {seed}"

@@ -66,16 +66,18 @@ def make(path: Path) -> None:
     _sweep(path)
 
 
-def write(path: Path, data: bytes, *, lasting: bool = False) -> None:
+def write(path: Path, data: bytes, *, lasting: bool = False, mode: int = 0o600) -> None:
     """Write a file, whole or not at all, whoever writes at the same time.
 
     Parameters
     ----------
     path : Path
-        In a folder that `make` has seen to.
+        In a folder that is there; `make` sees to those inside of `root`.
     data : bytes
     lasting : bool
         Wait until the data are on the disk, so that not even a loss of power leaves half of them.
+    mode : int
+        Who may read it; what is for others as well is 0o644.
     """
     number, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
     try:
@@ -84,6 +86,7 @@ def write(path: Path, data: bytes, *, lasting: bool = False) -> None:
             if lasting:
                 file.flush()
                 os.fsync(file.fileno())
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

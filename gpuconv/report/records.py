@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
+from gpuconv.backend import folders
 from gpuconv.backend.device import Device
 from gpuconv.families import FAMILIES, family
 from gpuconv.problem import ConvProblem
@@ -164,21 +163,12 @@ class ResultFile:
 
         Each record is a line of its own, so that two files compare line by line.
         """
-        path = Path(path)
         head = {name: getattr(self, name) for name in ("device", "date", "commit", "partial", "environment")}
         head = {"schema": SCHEMA, **head, "extras": self.extras}
         lines = "".join(f" {_json(key)}: {_json(value)},\n" for key, value in head.items())
         rows = ",".join(f"\n  {_json(asdict(record))}" for record in self.records)
         text = f'{{\n{lines} "records": [{rows}\n ]\n}}\n'
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with open(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(temporary, 0o644)  # a temporary file begins as its owner's only
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        folders.write(Path(path), text.encode(), mode=0o644)
 
 
 def name_for(device: Device | str, date: str, commit: str | None) -> str:

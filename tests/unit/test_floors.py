@@ -27,7 +27,7 @@ FLOORS = (
     ("backend",),
     (
         "problem", "families", "config", "arithmetic", "errors", "settings", "arguments", "options", "layout",
-        "validate.reference", "validate.tolerance", "validate", "autotune.asked", "autotune.recording",
+        "validate.reference", "validate.tolerance", "validate", "autotune.asked",
     ),
 )  # fmt: skip
 
