@@ -181,8 +181,10 @@ def test_damage_that_a_library_only_prints(photo, tmp_path):
         done = process("filter", image, *SOFT, "-o", out, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.count("\n") == 1
-        assert done.stderr.startswith(f"gpuconv: cannot read {image}: ")
-        assert "-2" not in done.stderr
+        start, path, reason = done.stderr.partition(str(image))  # the path is free to hold any number
+        assert (start, path) == ("gpuconv: cannot read ", str(image))
+        assert reason.startswith(": ")
+        assert "-2" not in reason
         assert not out.exists()
 
 
