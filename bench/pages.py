@@ -230,20 +230,24 @@ def _compiled_to(folder: Path) -> Iterator[str]:
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
         yield f"The largest loop of each default config, as NVRTC {path.stem[6:]} compiles it. No GPU is"
         yield "asked: what bounds a loop says nothing about how often it waits. `python -m bench.static`"
-        yield "writes the file; a test fails where a loop gets worse. Shared memory is counted as if no two"
-        yield "lanes of a warp read the same word."
+        yield "writes the file; a test fails where a loop gets worse. Integer instructions are also given for"
+        yield "each fused multiply-add, which by tensor cores is one of 16×8×16. Cycles: how long a warp's"
+        yield "turn keeps multiplication, issue and shared memory of an SM busy, the last as if no two lanes"
+        yield "of a warp read the same word."
         yield ""
         titles = (
             "kernel", "problem", "for", "instructions", "fused multiply-adds", "integer", "registers",
-            "shared", "warps of an SM", "bound by",
+            "shared", "warps of an SM", "cycles", "bound by",
         )  # fmt: skip
         yield f"| {' | '.join(titles)} |"
         yield f"|{' --- |' * len(titles)}"
         for row in rows:
+            each = row["integer"] / (row["share"] * row["instructions"])
             cells = (
                 row["kernel"], f"`{row['problem']}`", row["card"],
-                row["instructions"], f"{row['share']:.1%}", row["integer"], row["registers"],
-                f"{row['smem_bytes'] / 1024:.1f} KiB", row["warps_per_sm"], row["bound"],
+                row["instructions"], f"{row['share']:.1%}", f"{row['integer']} ({each:.2f})",
+                row["registers"], f"{row['smem_bytes'] / 1024:.1f} KiB", row["warps_per_sm"],
+                ", ".join(f"{busy:.1f}" for busy in row["cycles"].values()), row["bound"],
             )  # fmt: skip
             yield f"| {' | '.join(map(str, cells))} |"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 #: What an instruction keeps busy, by the first part of its name; whatever is in no line is "other".
@@ -26,6 +27,7 @@ _INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]{4,}\*/\s+(.*?);")
 _SHARED = re.compile(
     r"(?!@!U?PT)(?:@\S+\s+)?(?:LDS|STS|LDSM|LDGSTS)\b(?:\S*?\.(64|128|MT?88\.[24])(?=[.\s]))?"
 )
+_DIVERGES = re.compile(r"@\S+\s+BRA\b")
 _BRANCH = re.compile(r"\bBRA\b.*`\((\.L_\w+)\)")
 
 
@@ -64,10 +66,22 @@ class Loop:
     @property
     def wavefronts(self) -> int:
         """Cycles of shared memory for one warp at most: one for each 128 bytes that its lanes name."""
-        # what never runs fills a gap before asynchronous copies
-        shared = [match for text in self.instructions if (match := _SHARED.match(text))]
-        quads = {None: 1, "64": 2, "128": 4, "M88.2": 2, "M88.4": 4, "MT88.2": 2, "MT88.4": 4}
-        return sum(quads[match[1]] for match in shared)
+        return _wavefronts(self.instructions)
+
+    @property
+    def wavefronts_of_some(self) -> int:
+        """Those of `wavefronts` that only some threads are for: between a branch and where all meet again."""
+        some: list[str] = []
+        behind: list[str] | None = None  # a branch that not every thread takes
+        for text in self.instructions:
+            if _DIVERGES.match(text):
+                behind = []
+            elif "BSYNC" in text.split()[0]:
+                some += behind or []
+                behind = None
+            elif behind is not None:
+                behind.append(text)
+        return _wavefronts(some)
 
     def executed(self, multiplies: float) -> Loop:
         """The loop as it runs: inner loops as often as `multiplies` fused multiply-adds a turn need."""
@@ -101,6 +115,13 @@ def loops(text: str) -> list[Loop]:
         nearest = [one for one in inside if not any(_holds(other, one) for other in inside)]
         made[first, end] = Loop(tuple(instructions[first:end]), tuple(made[span] for span in nearest))
     return [made[span] for span in spans]
+
+
+def _wavefronts(instructions: Iterable[str]) -> int:
+    # what never runs fills a gap before asynchronous copies
+    shared = [match for text in instructions if (match := _SHARED.match(text))]
+    quads = {None: 1, "64": 2, "128": 4, "M88.2": 2, "M88.4": 4, "MT88.2": 2, "MT88.4": 4}
+    return sum(quads[match[1]] for match in shared)
 
 
 def _holds(outer: tuple[int, int], inner: tuple[int, int]) -> bool:

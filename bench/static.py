@@ -24,6 +24,7 @@ from gpuconv.backend import dump, jit, nvrtc
 from gpuconv.backend.cards import CARDS, Card
 from gpuconv.kernels import registry
 from gpuconv.kernels.cuda.base import CudaKernel
+from gpuconv.kernels.work import Work
 from gpuconv.problem import ConvProblem
 
 FOLDER = Path(__file__).parent / "results" / "static"
@@ -35,6 +36,9 @@ PROBLEMS = (
     "wgrad_n32c256h56w56k256r3s3p1_nhwc_f32",
     "fprop_n32c256h56w56k256r3s3p1_nhwc_f64",
     "fprop_n32c256h56w56k256r3s3p1_nhwc-ohwi_f16",
+    "fprop_n32c256h56w56k256r3s3p1_nhwc_bf16",
+    "dgrad_n32c256h56w56k256r3s3u2p1_nhwc_f16",
+    "wgrad_n32c256h56w56k256r3s3p1_nhwc_f16",
     "fprop_n32c96h112w112k96r3s3p1g96_nhwc_f32",
     "fprop_n1c1h4096w4096k1r3s3p1_nchw_f32",
 )
@@ -62,18 +66,10 @@ def row(kernel: CudaKernel[Any], p: ConvProblem, card: Card) -> dict[str, Any]:
     spec, *_ = kernel.launches(p, config, card.device)
     work, *_ = kernel.works(p, config, card.device)
     resources = jit.resources(spec.binary)
-    # multiply-adds of a thread's share of one instruction: 16 × 8 × 16 of a warp on tensor cores
-    each = 64 if work.tensor else 1
     text = disassembled(jit.compile_all([spec.binary])[spec.binary])
-    loop = sass.busiest_loop(text, work.multiplies / work.stages / each)
+    loop = sass.busiest_loop(text, work.multiplies / work.stages / _share(work))
     kinds = loop.kinds
-    lanes = card.tensor_lanes if work.tensor else card.f64_lanes if work.wide else card.f32_lanes
-    # cycles that one warp's turn of the loop keeps each unit of an SM busy
-    units = {
-        "multiplying": kinds["multiply"] * each * 32 / lanes,
-        "issue": len(loop.instructions) / _ISSUED,
-        "shared memory": loop.wavefronts,
-    }
+    units = cycles(loop, work, config, card)
     blocks = occupancy(replace(work, registers=resources.registers, smem_bytes=spec.smem_bytes), card)
     return {
         "kernel": kernel.name,
@@ -91,8 +87,26 @@ def row(kernel: CudaKernel[Any], p: ConvProblem, card: Card) -> dict[str, Any]:
         "smem_bytes": spec.smem_bytes,
         "blocks_per_sm": blocks,
         "warps_per_sm": blocks * ceil(work.threads / 32),
+        "cycles": {unit: round(busy, 1) for unit, busy in units.items()},
         "bound": max(units, key=lambda unit: units[unit]),
     }
+
+
+def cycles(loop: sass.Loop, work: Work, config: Any, card: Card) -> dict[str, float]:
+    """How long a warp's turn of the loop keeps each unit of an SM busy: the mean of a block's warps."""
+    lanes = card.tensor_lanes if work.tensor else card.f64_lanes if work.wide else card.f32_lanes
+    # beside tensor cores one thread for each place of a stage writes where it lies
+    idle = 1 - ceil(config.block_k / 32) / ceil(work.threads / 32) if work.tensor else 0
+    return {
+        "multiplying": loop.kinds["multiply"] * _share(work) * 32 / lanes,
+        "issue": len(loop.instructions) / _ISSUED,
+        "shared memory": loop.wavefronts - idle * loop.wavefronts_of_some,
+    }
+
+
+def _share(work: Work) -> int:
+    """Multiply-adds of a thread in one instruction: on tensor cores a warp does 16 × 8 × 16."""
+    return 64 if work.tensor else 1
 
 
 def disassembled(cubin: bytes) -> str:

@@ -140,6 +140,9 @@ TRAFFIC = {
     "dgrad_n1c128h16w16k64r3s3p2_nhwc-ohwi_f16": 1.0,
     "wgrad_n1c128h18w18k128r3s3_nhwc_f16": 1.0,
     "wgrad_n1c128h18w18k128r3s3_nhwc-ohwi_f16": 1.0,
+    "fprop_n1c64h18w18k128r3s3_nchw_f16": 1.26,  # rows of 18 cells
+    "wgrad_n1c36h18w18k40r3s3_nhwc_f16": 2.02,  # 64 bytes of rows of 72
+    "wgrad_n1c6h18w18k128r3s3_nhwc_f16": 2.0,
 }
 
 

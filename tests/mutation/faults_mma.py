@@ -116,8 +116,8 @@ COPIES = (
     _header(
         "mma/copy",
         "step-in-bytes",
-        "(Map::kAlongDepth ? d * Map::kDepthStep : p * Map::kOuterStep) * kSize;",
-        "(Map::kAlongDepth ? d * Map::kDepthStep : p * Map::kOuterStep);",
+        "(Map::kAlongDepth ? Map::depth_step(d) : p * Map::kOuterStep) * kSize;",
+        "(Map::kAlongDepth ? Map::depth_step(d) : p * Map::kOuterStep);",
         "a thread's vectors overlap",
     ),
     _header(
@@ -133,6 +133,20 @@ COPIES = (
         "const int thread = AlongDepth ? threadIdx.x % kThreadsDown : threadIdx.x / kThreadsAcross;",
         "const int thread = AlongDepth ? threadIdx.x % kThreadsDown : 0;",
         "threads copy each other's rows",
+    ),
+    _header(
+        "mma/copy",
+        "rows-side-by-side",
+        "row / 8 * 8 + row % 2 * 4 + row / 2 % 4",
+        "row",
+        "two rows that are stored together meet in their banks",
+    ),
+    _header(
+        "mma/copy",
+        "rows-twice",
+        "row % 2 * 4 + row / 2 % 4",
+        "row % 2 * 4 + row % 4",
+        "some rows are copied twice and others never",
     ),
     _header(
         "mma/swizzle",

@@ -42,6 +42,24 @@ def test_loops():
     assert outer.wavefronts == 4 + 1 + 2
 
 
+def test_what_only_some_threads_run():
+    loop = sass.Loop(
+        (
+            "BSSY B0, `(.L_x_1)",
+            "LDS.64 R2, [R4]",
+            "@P1 BRA `(.L_x_2)",
+            "LDS.128 R4, [R6]",
+            "STS.64 [R7], R4",
+            "BSYNC B0",
+            "LDSM.16.M88.4 R8, [R9]",
+            "@!P0 BRA `(.L_x_3)",
+            "LDS R8, [R9]",
+            "@P6 BRA `(.L_x_0)",
+        )
+    )
+    assert (loop.wavefronts, loop.wavefronts_of_some) == (2 + 4 + 2 + 4 + 1, 4 + 2)
+
+
 def test_inner_loops_count_as_often_as_they_run():
     (inner,) = sass.main_loop(SASS).inner
     assert len(inner.instructions) == 5

@@ -78,7 +78,8 @@ class CopyMap:
             wanted = down if self.vector == 8 else 8 // self.vector
             threads_down = min(down, max(wanted, self.threads // across))
         else:
-            threads_down = self.threads // min(self.threads, across)
+            neighbours = 64 // (2 * self.vector)
+            threads_down = self.threads // max(min(across, neighbours), self.threads // down)
         threads_across = self.threads // threads_down
         outers, depths = across // threads_across, down // threads_down
         whole = outers * threads_across == across and depths * threads_down == down

@@ -12,8 +12,10 @@ namespace gpuconv {
 __host__ __device__ constexpr int turned(int place) { return place ^ place / 8 % 8; }
 
 // Who copies what. Vectors of neighbours in memory lie along the depth or along the outer axis, and so do the rows
-// of shared memory. Neighbouring threads take a row's neighbouring vectors of 16 bytes, so that requests are of whole
-// rows; of shorter vectors, those of one piece and then the next row's, so that stores meet no bank twice.
+// of shared memory. Along the depth neighbouring threads take a row's neighbouring vectors of 16 bytes, so that
+// requests are of whole rows; of shorter vectors, those of one piece and then the next row's. Along the outer axis they
+// take 64 bytes of a row, so that a thread has to do with few places of the depth. Either way stores meet no bank
+// twice.
 template <class Element_, int Outer, int Depth, int Threads, bool AlongDepth, int Vector>
 struct CopyMap {
   using Element = Element_;
@@ -21,17 +23,19 @@ struct CopyMap {
   static constexpr bool kAlongDepth = AlongDepth;
   static constexpr int kOuterVector = AlongDepth ? 1 : Vector, kDepthVector = AlongDepth ? Vector : 1;
   static constexpr int kAcross = Outer / kOuterVector, kDown = Depth / kDepthVector;
-  static constexpr int kWanted = Vector == 8 ? kDown : 8 / Vector;
-  static constexpr int kThreadsDown =
-      AlongDepth ? least(kDown, most(kWanted, Threads / kAcross)) : Threads / least(Threads, kAcross);
+  static constexpr int kWanted = Vector == 8 ? kDown : 8 / Vector;  // down
+  static constexpr int kNeighbours = 64 / (Vector * static_cast<int>(sizeof(Element)));
+  static constexpr int kThreadsDown = AlongDepth
+                                          ? least(kDown, most(kWanted, Threads / kAcross))
+                                          : Threads / most(least(kAcross, kNeighbours), Threads / kDown);
   static constexpr int kThreadsAcross = Threads / kThreadsDown;
   static constexpr int kOuters = kAcross / kThreadsAcross;  // of a thread
   static constexpr int kDepths = kDown / kThreadsDown;      // for each of them
   static_assert(kOuters * kThreadsAcross * kOuterVector == Outer, "threads divide the outer axis");
   static_assert(kDepths * kThreadsDown * kDepthVector == Depth, "threads divide the depth");
 
-  // Steps from a thread's vector to its next.
-  static constexpr int kOuterStep = kThreadsAcross * kOuterVector, kDepthStep = kThreadsDown * kDepthVector;
+  // From a thread's vector to its next.
+  static constexpr int kOuterStep = kThreadsAcross * kOuterVector;
 
   // First place of a thread's vectors in the tile.
   static __device__ __forceinline__ int outer(int p) {
@@ -40,9 +44,18 @@ struct CopyMap {
   }
   static __device__ __forceinline__ int depth(int d) {
     const int thread = AlongDepth ? threadIdx.x % kThreadsDown : threadIdx.x / kThreadsAcross;
-    return thread * kDepthVector + d * kDepthStep;
+    return far(thread) * kDepthVector + depth_step(d);
   }
+  // From a thread's first place of the depth to another; both have no bit in common.
+  static __device__ __forceinline__ constexpr int depth_step(int d) { return far(d * kThreadsDown) * kDepthVector; }
   static __device__ __forceinline__ int place(int d) { return turned(depth(d)); }
+
+ private:
+  // The same 64 bytes of rows that are four apart lie in different banks, where rows have 128 and more.
+  static constexpr bool kFar = !AlongDepth && Outer * sizeof(Element) >= 128;
+  static __device__ __forceinline__ constexpr int far(int row) {
+    return kFar ? row / 8 * 8 + row % 2 * 4 + row / 2 % 4 : row;
+  }
 };
 
 // Under way to a stage, row by row as `Map` has it.
@@ -62,8 +75,8 @@ struct Copies {
 
   template <bool Aligned>
   __device__ __forceinline__ void load(int p, int d, Address address, bool there) {
-    const int row = Map::kAlongDepth ? p * Map::kOuterStep : d * Map::kDepthStep;
-    const int byte = (Map::kAlongDepth ? d * Map::kDepthStep : p * Map::kOuterStep) * kSize;
+    const int row = Map::kAlongDepth ? p * Map::kOuterStep : Map::depth_step(d);
+    const int byte = (Map::kAlongDepth ? Map::depth_step(d) : p * Map::kOuterStep) * kSize;
     unsigned char* to = tile + (first ^ byte ^ Rows::turn(row)) + row * kRowBytes;
     if constexpr (Aligned && kBytes >= 4) {
       ptx::cp_async_ca<kBytes>(to, reinterpret_cast<const void*>(address), there ? kBytes : 0);
