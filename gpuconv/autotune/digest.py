@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import re
+import tokenize
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +21,7 @@ from gpuconv.problem import ConvProblem
 
 #: A string stays, a comment goes.
 _COMMENT: Final = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_DOCUMENTED: Final = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def digest(p: ConvProblem, candidate: Candidate, device: Device) -> str:
@@ -62,11 +65,27 @@ def _without_comments(text: str) -> str:
 
 
 def _without_docstrings(text: str) -> str:
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, False):
-            node.body = node.body[1:]
-    return ast.dump(tree)
+    """The text without comments, docstrings and empty lines: a tree's dump is not every Python's."""
+    lines = text.split("\n")
+    outside = set()  # rows that end outside of any string: blank space there says nothing
+    for token in tokenize.generate_tokens(io.StringIO(text + "\n").readline):
+        row, column = token.start
+        if token.type == tokenize.COMMENT:
+            lines[row - 1] = lines[row - 1][:column]
+        elif token.type in (tokenize.NEWLINE, tokenize.NL):
+            outside.add(row)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, False) is not None:
+            said = node.body[0]
+            first, last = said.lineno, said.end_lineno or said.lineno
+            # a tree counts bytes
+            before = lines[first - 1].encode()[: said.col_offset].decode()
+            after = lines[last - 1].encode()[said.end_col_offset :].decode()
+            lines[first - 1 : last] = [before + after] + [""] * (last - first)
+            outside.update(range(first, last + 1))
+    for row in outside:
+        lines[row - 1] = lines[row - 1].rstrip()
+    return "\n".join(line for row, line in enumerate(lines, 1) if line or row not in outside)
 
 
 def _joined(texts: Any) -> str:

@@ -14,9 +14,28 @@ def test_digests_do_not_see_comments():
     assert bare('print("// no /* comment");') == 'print("// no /* comment");'
     assert bare("a  =\t1;\n\n\n") == bare("a = 1;")
     assert bare("a = 1;") != bare("a = 2;")
-    python = digest._without_docstrings
-    assert python('def f():\n    """Say."""\n    return 1  # one\n') == python("def f():\n    return 1\n")
-    assert python("def f():\n    return 1\n") != python("def f():\n    return 2\n")
+
+
+def test_a_python_sources_digest_is_of_its_text_alone():
+    bare = digest._without_docstrings
+    code = "class A:\n    async def f(self):\n        return [1,\n            2]\n"
+    assert bare(code) == code.rstrip()  # a tree's dump differs here from one Python to the next
+    noisy = (
+        '"""A module\n\nof its own."""\n\n# one\nclass A:  # two\n    """é"""  # three\n\n'
+        "    async def f(self):\n        ''\n        return [1,  # four\n\n            # five\n"
+        "            2]   \n   \n"
+    )
+    assert bare(noisy) == bare(code)
+    assert bare('def f(): """é"""; return 1') == "def f(): ; return 1"
+    for this, that in (
+        ("def f():\n    return 1\n", "def f():\n    return 2\n"),
+        ("if a:\n    b()\nc()\n", "if a:\n    b()\n    c()\n"),
+        ('a = "# one"\n', 'a = "# two"\n'),
+        ('a = f"{b}# one"\n', 'a = f"{b}# two"\n'),
+        ('a = """one\n\ntwo"""\n', 'a = """one\ntwo"""\n'),
+        ('a = f"""{b} \n"""\n', 'a = f"""{b}\n"""\n'),
+    ):
+        assert bare(this) != bare(that)
 
 
 def test_a_kernels_digest_is_of_all_that_it_launches():
