@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from math import inf
 from numbers import Integral, Real
 from typing import Any, Final, Literal
 
@@ -96,7 +97,11 @@ def _check_budget(budget: Any) -> None:
         return
     if isinstance(budget, bool) or not isinstance(budget, Real):
         raise TypeError(f"budget must be a number of seconds or None, got {show(budget)}")
-    if not 0 < float(budget) <= MOST_SECONDS:
+    try:
+        seconds = float(budget)
+    except OverflowError:  # an integer may be too large for a float
+        seconds = inf
+    if not 0 < seconds <= MOST_SECONDS:
         raise ValueError(f"budget must be more than 0 seconds and at most {MOST_SECONDS}, got {show(budget)}")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
+from sys import float_info
 from typing import Any, Final
 
 from gpuconv.backend import folders
@@ -230,8 +230,8 @@ def _tried(found: Any, what: str) -> Tried:
 
 
 def _number(value: Any, what: str, least: float = 5e-324) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-    if not number or value < least:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not least <= value <= float_info.max:  # an integer may be too large for a float
         raise ValueError(
             f"{what} must be {'positive' if least else 'a number from 0 on'}, got {_show(value)}"
         )

@@ -75,6 +75,8 @@ def changed(change):
         (changed(lambda f, p, t: p.update(chosen=3)), "problem 1: chosen must be from 0 to 2, got 3"),
         (changed(lambda f, p, t: p.update(chosen=True)), "chosen"),
         (changed(lambda f, p, t: p.update(seconds=-1)), "seconds must be a number from 0 on, got -1"),
+        (changed(lambda f, p, t: p.update(seconds=10**400)), "seconds must be a number from 0 on, got 1000"),
+        (changed(lambda f, p, t: t.update(us=10**400)), "us must be positive, got 1000"),
         (changed(lambda f, p, t: p.update(tried=[])), "tried must be a list of some length"),
         (changed(lambda f, p, t: t.update(us=0)), "us must be positive, got 0"),
         (changed(lambda f, p, t: t.update(us="1")), "us"),

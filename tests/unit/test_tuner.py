@@ -329,6 +329,7 @@ def test_a_problem_that_nobody_takes_says_why(clock, card, kernels):
         ({"budget": float("nan")}, ValueError, "budget"),
         ({"budget": float("inf")}, ValueError, "budget"),
         ({"budget": 1e308}, ValueError, "budget"),
+        ({"budget": 10**400}, ValueError, "budget must be more than 0 seconds and at most 86400, got 1000"),
         ({"strategy": np.array([1, 2])}, TypeError, "strategy"),
         ({"budget": "1"}, TypeError, "budget must be a number of seconds or None, got '1'"),
         ({"budget": True}, TypeError, "budget"),
