@@ -250,7 +250,7 @@ class Session:
             path = self.out
             if path.is_dir():
                 path /= name_for(self.device, file.date, file.commit)
-            if self._saved("--out", path, lambda: file.save(path)):
+            if self._saved("--out", path, lambda: output.put({path: file.encoded})):
                 written.append(path)
         if self.as_json:
             output.emit("bench", [asdict(record) for record in self.records])
@@ -272,7 +272,7 @@ class Session:
         """Whether that worked; else say so, and go on."""
         try:
             save()
-        except OSError as error:
+        except (OSError, Failure) as error:
             output.note(f"{option}: {output.one_line(error)}")
             self.not_written.append(str(path))
             return False
@@ -342,7 +342,7 @@ def _check_files(out: Path | None, plot: Path | None) -> None:
             output.check_writable(name, path)
     if plot is not None:
         try:
-            if plot.exists():  # drawn over, where a result file is replaced
+            if plot.exists() and not output.is_stream(plot):  # drawn over, where a result file is replaced
                 with open(plot, "ab"):
                     pass
         except OSError as error:

@@ -24,7 +24,7 @@ from gpuconv.cli.output import Failure, WrongUsage
 from gpuconv.kernels import registry
 from gpuconv.store import Entry
 from gpuconv.store_care import Held
-from gpuconv.store_file import Content, Refused, device_facts, encode, file_name
+from gpuconv.store_file import Content, Refused, decode, device_facts, encode, file_name
 
 _FILE: Final = click.Path(path_type=Path)
 _FILES: Final = click.argument(
@@ -127,8 +127,9 @@ def merge(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
     for path, content in zip(paths, contents, strict=False):
         if content.facts != contents[0].facts:
             raise Failure(f"{path} is of {_name(content.facts)}, {paths[0]} of {_name(contents[0].facts)}")
-    output.put({out: lambda: store_care.joined(contents)})
-    _tell("merge", as_json, [_counted(out, store_care.load(out))])
+    joined = store_care.joined(contents)
+    output.put({out: lambda: joined})
+    _tell("merge", as_json, [_counted(out, decode(joined))])
 
 
 @cache.command()
@@ -239,7 +240,11 @@ def _tell(command: str, as_json: bool, rows: Sequence[dict[str, Any]]) -> None:
         counts = _some(row["entries"], "entry", "entries")
         if "new" in row:
             counts = f"{row['new']} new, {row['replaced']} replaced, {row['kept']} kept as they were"
-        output.show(Text(f"{row['path']}: {_name(row['device'])}: {counts}"))
+        line = f"{row['path']}: {_name(row['device'])}: {counts}"
+        if output.descriptor(Path(row["path"])) is None:
+            output.show(Text(line))
+        else:  # whoever reads what was written there expects nothing else
+            output.note(line)
 
 
 def _described(held: Held, here: Mapping[str, Device], listed: bool) -> dict[str, Any]:

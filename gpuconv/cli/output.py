@@ -9,7 +9,9 @@ import errno
 import io
 import json
 import os
+import re
 import secrets
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 SCHEMA: Final = 1
 #: Where nobody looks at a screen, no line is broken.
 _PLAIN_WIDTH: Final = 100_000
+_DESCRIPTOR: Final = re.compile(r"/dev/std(out|err)|/(?:dev|proc/self)/fd/([0-9]{1,9})")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 
@@ -198,18 +201,26 @@ def put(files: Mapping[Path, Callable[[], Any]]) -> None:
     """Write files, each whole or not at all: none takes its place before all are written.
 
     Each comes with the function that gives its bytes. Folders that are not there are made; links stay, and
-    what they lead to is written.
+    what they lead to is written. A device or a pipe is written to, and stays what it is.
     """
     staged: list[tuple[Path, Path]] = []
+    streams: list[tuple[Path, Any]] = []
     path = Path()
     try:
         for path, content in files.items():
             encoded = content()
+            if is_stream(path):
+                streams.append((path, encoded))
+                continue
             folder = Path(os.path.realpath(path)).parent
             folder.mkdir(parents=True, exist_ok=True)
             part = folder / f".gpuconv-{secrets.token_hex(8)}"
             staged.append((part, path))
             with part.open("xb") as file:
+                file.write(encoded)
+        for path, encoded in streams:
+            number = descriptor(path)  # opened anew, a file would be written from its beginning again
+            with open(path if number is None else os.dup(number), "wb") as file:
                 file.write(encoded)
         for part, path in staged:
             os.replace(part, os.path.realpath(path))
@@ -221,8 +232,29 @@ def put(files: Mapping[Path, Callable[[], Any]]) -> None:
                 part.unlink(missing_ok=True)
 
 
+def is_stream(path: Path) -> bool:
+    """Whether something is there that is neither a file nor a folder: a device, a pipe, an open stream."""
+    if descriptor(path) is not None:
+        return True
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def descriptor(path: Path) -> int | None:
+    """The number of this process's open stream that a path names, as /dev/stdout does."""
+    found = _DESCRIPTOR.fullmatch(str(path))
+    return None if found is None else {"out": 1, "err": 2}.get(found[1]) or int(found[2])
+
+
 def check_writable(option: str, path: Path) -> None:
     """Refuse a file, or a folder to put one in, that cannot be written, before anything is computed."""
+    if is_stream(path):  # not opened yet: a pipe waits for whoever reads it
+        if not os.access(path, os.W_OK):
+            raise WrongUsage(f"{option}: {path} cannot be written: {os.strerror(errno.EACCES)}")
+        return
     folder = path if path.is_dir() else path.absolute().parent
     if not folder.is_dir():
         raise WrongUsage(f"{option}: there is no folder {folder}")

@@ -158,17 +158,17 @@ class ResultFile:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
-    def save(self, path: str | Path) -> None:
-        """Write the file; one that is there is replaced only by a complete new one.
-
-        Each record is a line of its own, so that two files compare line by line.
-        """
+    def encoded(self) -> bytes:
+        """What a file holds; each record is a line of its own, so that two files compare line by line."""
         head = {name: getattr(self, name) for name in ("device", "date", "commit", "partial", "environment")}
         head = {"schema": SCHEMA, **head, "extras": self.extras}
         lines = "".join(f" {_json(key)}: {_json(value)},\n" for key, value in head.items())
         rows = ",".join(f"\n  {_json(asdict(record))}" for record in self.records)
-        text = f'{{\n{lines} "records": [{rows}\n ]\n}}\n'
-        folders.write(Path(path), text.encode(), mode=0o644)
+        return f'{{\n{lines} "records": [{rows}\n ]\n}}\n'.encode()
+
+    def save(self, path: str | Path) -> None:
+        """Write the file; one that is there is replaced only by a complete new one."""
+        folders.write(Path(path), self.encoded(), mode=0o644)
 
 
 def name_for(device: Device | str, date: str, commit: str | None) -> str:

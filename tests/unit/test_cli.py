@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import socket
+import stat
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -214,3 +218,83 @@ def test_env_with_wrong_threads_in_a_fresh_process(monkeypatch, tmp_path):
     done = process("problem", SOME, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "gpuconv: GPUCONV_THREADS must be an integer from 1 to 4096, got '0'\n"
+
+
+def read_end(path):
+    """Of a pipe that somebody reads, so that whoever writes waits for nobody."""
+    os.mkfifo(path)
+    return open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes that have a name")
+@pytest.mark.parametrize("through", ["itself", "a link"])
+def test_a_pipe_is_written_to_and_stays(tmp_path, through):
+    pipe, path, file = tmp_path / "pipe", tmp_path / "pipe", tmp_path / "file"
+    with read_end(pipe) as reader:
+        if through == "a link":
+            path = tmp_path / "link"
+            path.symlink_to(pipe)
+        output.put({path: lambda: b"one", file: lambda: b"two"})
+        assert reader.read() == b"one"
+    assert (pipe.is_fifo(), file.read_bytes()) == (True, b"two")
+    assert sorted(os.listdir(tmp_path)) == sorted({"pipe", "file", path.name})
+
+
+def test_a_device_is_written_to_and_stays(tmp_path):
+    device = tmp_path / "full"
+    try:
+        os.mknod(device, 0o600 | stat.S_IFCHR, os.makedev(1, 7))
+        with open(device, "wb"):
+            pass
+    except (AttributeError, OSError):
+        pytest.skip("makes no devices")
+    with pytest.raises(output.Failure, match=r"cannot write .*full: No space left on device"):
+        output.put({device: lambda: b"one", tmp_path / "file": lambda: b"two"})
+    assert device.is_char_device()
+    assert os.listdir(tmp_path) == ["full"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes that have a name")
+def test_a_pipe_can_be_written_wherever_it_is_and_nobody_waits_for_it(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+
+    def refuse(**how):
+        raise PermissionError(errno.EACCES, "no such folder is written")
+
+    monkeypatch.setattr(output.tempfile, "NamedTemporaryFile", refuse)
+    output.check_writable("--record", tmp_path / "pipe")
+    with pytest.raises(output.WrongUsage, match=r"--record: .*no such folder"):
+        output.check_writable("--record", tmp_path / "file")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(output.WrongUsage, match=r"--record: .*pipe cannot be written: Permission denied"):
+        output.check_writable("--record", tmp_path / "pipe")
+
+
+@pytest.mark.skipif(os.name == "nt" or not hasattr(socket, "AF_UNIX"), reason="no sockets that have a name")
+def test_a_socket_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # its name has to be short
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind("s")
+        with pytest.raises(output.Failure, match="cannot write s: "):
+            output.put({Path("s"): lambda: b"one"})
+    assert Path("s").is_socket()
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout")
+def test_standard_output_by_its_name(tmp_path):
+    code = """
+        from pathlib import Path
+        from gpuconv.cli import output
+        output.check_writable("--out", Path("/dev/stdout"))
+        output.put({Path("/dev/stdout"): lambda: b"one\\n", Path("/dev/fd/1"): lambda: b"two\\n"})
+        output.write("three\\n")
+    """
+    done = process(code=textwrap.dedent(code), cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("one\ntwo\nthree\n", "")
+    with open(tmp_path / "file", "w") as file:
+        file.write("zero\n")
+        file.flush()
+        done = process(code=textwrap.dedent(code), cwd=tmp_path, stdout=file)
+    assert done.stderr == ""
+    assert (tmp_path / "file").read_text() == "zero\none\ntwo\nthree\n"
+    assert os.listdir(tmp_path) == ["file"]

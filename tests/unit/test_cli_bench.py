@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -232,7 +233,7 @@ def test_what_was_measured_is_printed_even_where_saving_fails(found, tmp_path, m
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ResultFile, "save", full)
+    monkeypatch.setattr(output.os, "replace", full)
     monkeypatch.setattr(bench.plots, "check", lambda path: None)
     monkeypatch.setattr(bench.plots, "draw", full)
     out, plot = tmp_path / "r.json", tmp_path / "p.png"
@@ -247,6 +248,19 @@ def test_what_was_measured_is_printed_even_where_saving_fails(found, tmp_path, m
     # what a wrong result deserves comes first
     found[SOME[0]] = {"error_over_bound": 2.0}
     assert run("bench", SOME[0], *QUICK, "--out", out).exit_code == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes that have a name")
+def test_results_go_down_a_pipe_that_nobody_waits_for_before(found, tmp_path, monkeypatch):
+    pipe = tmp_path / "r.json"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(bench.plots, "check", lambda path: None)
+    bench._check_files(pipe, pipe)
+    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        done = run("bench", SOME[0], *QUICK, "--out", pipe)
+        assert (done.exit_code, done.stderr) == (0, f"gpuconv: written: {pipe}\n")
+        assert json.loads(reader.read())["records"][0]["problem"] == SOME[0]
+    assert pipe.is_fifo()
 
 
 def test_a_missing_type_is_told_before_and_others_go_on(found, monkeypatch):

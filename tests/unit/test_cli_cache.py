@@ -16,7 +16,7 @@ from gpuconv.backend import cache as kernels
 from gpuconv.backend import device, folders
 from gpuconv.problem import ConvProblem
 from gpuconv.store_file import decode, device_facts, file_name, line_of
-from tests.command import fails, plain_machine, results, run, usage
+from tests.command import fails, plain_machine, process, results, run, usage
 
 from .stored import CARD, entry, fresh, lines, path_of, problem, sealed
 
@@ -228,6 +228,23 @@ def test_files_of_one_device_become_one_file_and_no_store_is_touched(tmp_path, f
     assert not folder.exists()
     with pytest.raises(ValueError, match="another device"):
         store_care.joined([store_care.load(one), store_care.load(other)])
+
+
+@posix
+def test_what_is_exported_or_merged_goes_down_a_pipe(tmp_path):
+    put(real())
+    out, pipe = tmp_path / "out.json", tmp_path / "pipe"
+    done("export", out)
+    os.mkfifo(pipe)
+    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        for words in (("export", pipe), ("merge", out, "--out", pipe)):
+            assert "1 entry" in done(*words).stdout
+            assert reader.read() == out.read_bytes()
+    assert pipe.is_fifo()
+    if os.path.exists("/dev/stdout"):
+        found = process("cache", "export", "--cpu", "/dev/stdout", cwd=tmp_path)
+        assert found.stdout.encode() == out.read_bytes()
+        assert found.stderr.startswith("gpuconv: /dev/stdout: cpu (")
 
 
 def test_what_can_be_of_no_use_is_pruned(folder):
