@@ -119,7 +119,7 @@ def one_line(error: BaseException) -> str:
 
 def note(message: str) -> None:
     """Print one line on standard error, if anyone can still read it."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         click.echo(f"gpuconv: {message}", err=True)
 
 
@@ -279,6 +279,10 @@ def write(text: str) -> None:
         if error.errno == errno.EPIPE:
             raise
         raise Failure(f"cannot write to standard output: {one_line(error)}") from None
+    except ValueError:
+        if not stream.closed:
+            raise
+        raise Failure("cannot write to standard output: it has been closed") from None
 
 
 def give_up_stdout() -> None:
@@ -298,4 +302,4 @@ def _encoding() -> str:
 
 
 def _on_terminal() -> bool:
-    return sys.stdout is not None and sys.stdout.isatty()
+    return sys.stdout is not None and not sys.stdout.closed and sys.stdout.isatty()

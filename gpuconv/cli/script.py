@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
+import concurrent.futures.thread
 import os
 import runpy
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+import click
 
 from gpuconv import dispatch
 from gpuconv.backend.device import Device
@@ -39,33 +44,71 @@ def problems(program: Path, arguments: Sequence[str], *, quiet: bool) -> list[tu
     def watcher(p: ConvProblem, device: Device) -> None:
         found.setdefault((p, device))
 
-    before, path, here = sys.argv, list(sys.path), os.getcwd()
-    streams = sys.stdin, sys.stdout, sys.stderr
-    sys.argv = [str(program), *arguments]
-    sys.path.insert(0, str(program.absolute().parent))
     try:
-        with dispatch.watching(watcher), _printing(quiet):
-            runpy.run_path(str(program), run_name="__main__")
+        with dispatch.watching(watcher), _surroundings(program, arguments, quiet):
+            _run(program)
     except SystemExit as error:
-        if error.code not in (None, 0):
-            raise Failure(f"--script: {program} ended with {error.code!r}; nothing is tuned") from None
-    except Exception as error:
+        raise Failure(f"--script: {program} ended with {error.code!r}; nothing is tuned") from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a program may have its own kinds
         # of the program's own lines only
         lines = traceback.format_exception(type(error), error, _inside(error, program))
-        print("".join(lines), end="", file=sys.stderr)
+        with suppress(OSError, ValueError):
+            click.echo("".join(lines), nl=False, err=True)
         raise Failure(f"--script: {program} failed: {output.one_line(error)}; nothing is tuned") from None
-    finally:
-        sys.argv, sys.path[:] = before, path
-        sys.stdin, sys.stdout, sys.stderr = streams
-        os.chdir(here)
     return list(found)
 
 
-def _printing(quiet: bool) -> contextlib.AbstractContextManager[object]:
-    return contextlib.redirect_stdout(sys.stderr) if quiet else contextlib.nullcontext()
+def _run(program: Path) -> None:
+    """Run it to the end of its last thread, as Python does before it ends."""
+    others = {*threading.enumerate()}
+    try:
+        runpy.run_path(str(program), run_name="__main__")
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            raise
+    # these wait for Python's end themselves
+    workers = getattr(concurrent.futures.thread, "_threads_queues", {})
+
+    def running() -> list[threading.Thread]:
+        started = [each for each in threading.enumerate() if each not in others]
+        return [each for each in started if not each.daemon and each not in workers]
+
+    while threads := running():
+        threads[0].join(0.1)  # not for ever, which Ctrl-C could not end on every system
 
 
-def _inside(error: Exception, program: Path) -> TracebackType | None:
+@contextmanager
+def _surroundings(program: Path, arguments: Sequence[str], quiet: bool) -> Iterator[None]:
+    """What a program finds, and may change without changing ours."""
+    argv, path, here = sys.argv, list(sys.path), os.getcwd()
+    streams = sys.stdin, sys.stdout, sys.stderr
+    sys.argv = [str(program), *arguments]
+    sys.path.insert(0, str(program.absolute().parent))
+    sys.stdout, sys.stderr = own = _own(sys.stderr if quiet else sys.stdout), _own(sys.stderr)
+    try:
+        yield
+    finally:
+        for stream in own:
+            with suppress(AttributeError, OSError, ValueError):
+                stream.flush()
+        sys.argv, sys.path[:] = argv, path
+        sys.stdin, sys.stdout, sys.stderr = streams
+        os.chdir(here)
+
+
+def _own(stream: Any) -> Any:
+    """A stream to the same place, which may be closed alone; as it is where it has no descriptor."""
+    try:
+        stream.flush()
+        how = {"encoding": stream.encoding, "errors": stream.errors}
+        return open(stream.fileno(), "w", 1 if stream.line_buffering else -1, closefd=False, **how)
+    except (AttributeError, OSError, ValueError):
+        return stream
+
+
+def _inside(error: BaseException, program: Path) -> TracebackType | None:
     """The traceback from the program's first line on; none where no line of it ran."""
     at = error.__traceback__
     while at is not None and at.tb_frame.f_code.co_filename != str(program):

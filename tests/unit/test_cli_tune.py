@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 
 import pytest
@@ -10,9 +11,9 @@ from gpuconv import calls, dispatch
 from gpuconv.autotune import search, space, trial, tuner
 from gpuconv.autotune.recording import Recording
 from gpuconv.backend import device
-from gpuconv.cli import tuning
+from gpuconv.cli import script, tuning
 from gpuconv.problem import ConvProblem
-from tests.command import plain_machine, results, run
+from tests.command import plain_machine, process, results, run
 
 P = "fprop_n1c8h12w12k8r3s3p1_nchw_f32"
 Q = "dgrad_n1c8h12w12k8r3s3p1_nhwc_f32"
@@ -128,6 +129,7 @@ def test_a_program_tells_its_problems(tmp_path, monkeypatch):
         ("import sys\nsys.exit(3)", 1, "ended with 3; nothing is tuned"),
         ("1 / 0", 1, "failed: division by zero; nothing is tuned"),
         ("def (", 1, "failed: "),
+        ("class Own(BaseException): pass\nraise Own('so')", 1, "failed: so; nothing is tuned"),
         ("pass", 2, "computed no convolution"),
         ("raise SystemExit", 2, "computed no convolution"),
     ],
@@ -138,7 +140,8 @@ def test_a_program_that_fails_is_not_tuned(tmp_path, text, code, says):
     found = run("tune", "--script", str(program))
     assert found.exit_code == code, found.output
     assert says in found.stderr.splitlines()[-1]
-    assert "cli/script.py" not in found.stderr
+    assert "script.py" not in found.stderr
+    assert "runpy" not in found.stderr
 
 
 def test_a_program_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -149,6 +152,68 @@ def test_a_program_leaves_nothing_behind(tmp_path, monkeypatch):
     assert found.exit_code == 0, found.output
     assert "2 tuned" in found.stdout
     assert len(Recording.load(tmp_path / "r.json").problems) == 2
+
+
+LATE = """
+import threading, time
+from concurrent.futures import ThreadPoolExecutor
+pool = ThreadPoolExecutor(1)
+pool.submit(int)  # its worker goes on waiting for work
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+def late(then):
+    time.sleep(0.2)
+    then()
+"""
+
+
+@pytest.mark.parametrize("end", ["", "raise SystemExit(0)"])
+def test_threads_that_a_program_leaves_are_waited_for(tmp_path, end):
+    program = tmp_path / "prog.py"
+    work = "".join(f"    {line}\n" for line in PROGRAM.strip().splitlines())
+    program.write_text(
+        f"{LATE}def work():\n{work}"
+        "def more(): threading.Thread(target=late, args=(work,)).start()\n"
+        f"threading.Thread(target=late, args=(more,)).start()\n{end}\n"
+    )
+    assert len(script.problems(program, (), quiet=True)) == 2
+
+
+def test_an_interrupt_ends_the_wait_for_threads(tmp_path):
+    program = tmp_path / "prog.py"
+    program.write_text(
+        f"{LATE}import _thread, builtins\n"
+        "builtins.end_of_test = threading.Event()\n"
+        "threading.Thread(target=end_of_test.wait).start()\n"
+        "threading.Thread(target=late, args=(_thread.interrupt_main,)).start()\n"
+    )
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            script.problems(program, (), quiet=True)
+    finally:
+        builtins.end_of_test.set()
+        del builtins.end_of_test
+
+
+@pytest.mark.parametrize("flag", [(), ("--json",)])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_program_may_close_its_streams(tmp_path, stream, flag):
+    program = tmp_path / "prog.py"
+    program.write_text(f"{PROGRAM}sys.{stream}.close()\n")
+    found = process("tune", "--cpu", *QUICK, *flag, "--script", program, cwd=tmp_path)
+    assert (found.returncode, "Traceback" in found.stderr) == (0, False), found.stderr
+    assert "hello" in (found.stderr if flag else found.stdout)
+    if flag:
+        assert len(json.loads(found.stdout)["results"]) == 2
+    else:
+        assert "2 tuned" in found.stdout
+
+
+def test_a_program_that_closes_more_than_its_own_streams(tmp_path):
+    program = tmp_path / "prog.py"
+    program.write_text(f"{PROGRAM}sys.__stdout__.close()\n")
+    found = process("tune", "--cpu", *QUICK, "--script", program, cwd=tmp_path)
+    assert found.returncode == 1
+    assert found.stderr == "gpuconv: cannot write to standard output: it has been closed\n"
 
 
 def test_what_was_measured_is_recorded(tmp_path):
