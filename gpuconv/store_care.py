@@ -167,20 +167,24 @@ def prune(keep: Callable[[Entry], bool]) -> list[Pruned]:
     return found
 
 
-def clear() -> list[Held]:
-    """Remove the user's files, and what was left of such.
+def clear() -> tuple[list[Held], list[str]]:
+    """Remove the user's files, and what was left of such; gives those, and why others are still there.
 
     Raises
     ------
     OSError, Unusable, RuntimeError
-        If they cannot be removed.
+        If their folder cannot be looked at, or be kept from other processes.
     """
-    found = []
+    removed, left = [], []
     for held in _alone(True):
-        held.path.unlink()
-        found.append(held)
+        try:
+            held.path.unlink()
+        except OSError as error:  # a folder of such a name, for instance
+            left.append(folders.reason(error))
+        else:
+            removed.append(held)
     store.forget()
-    return found
+    return removed, left
 
 
 def _alone(temporaries: bool) -> Iterator[Held]:
@@ -215,6 +219,8 @@ def _held(path: Path, shipped: bool) -> Held:
             raise Refused("does not have its device's name")
     except Refused as error:
         return Held(path, shipped, size, None, str(error), True)
-    except (OSError, Unusable) as error:
-        return Held(path, shipped, size, None, folders.reason(error))
+    except OSError as error:
+        return Held(path, shipped, size, None, f"cannot be read: {error.strerror or error}")
+    except Unusable as error:
+        return Held(path, shipped, size, None, str(error).removeprefix(f"{path} "))
     return Held(path, shipped, size, content)

@@ -60,6 +60,12 @@ def process(*args, code="from gpuconv.__main__ import main; main()", cwd, **opti
     return subprocess.run(command, cwd=cwd, env=env, text=True, check=False, **options)
 
 
+def read_end(path):
+    """Of a new pipe of that name, so that whoever writes a little into it waits for nobody."""
+    os.mkfifo(path)
+    return open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+
+
 def fake_cupy(monkeypatch, folder, text):
     (folder / "cupy.py").write_text(textwrap.dedent(text))
     monkeypatch.syspath_prepend(folder)

@@ -78,7 +78,7 @@ def _kernels() -> list[Path]:
         folders.check(path)
     except FileNotFoundError:
         return []
-    return [one for one in path.iterdir() if _OURS.fullmatch(one.name)]
+    return [one for one in path.iterdir() if _OURS.fullmatch(one.name) and not one.is_dir()]
 
 
 def _header(key: str, payload: bytes) -> bytes:

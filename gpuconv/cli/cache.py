@@ -123,11 +123,12 @@ def merge(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
 
     Of two entries for one problem the newer stays, of two equally old ones the later file's.
     """
-    contents = list(_read(paths).values())
-    for path, content in zip(paths, contents, strict=False):
-        if content.facts != contents[0].facts:
-            raise Failure(f"{path} is of {_name(content.facts)}, {paths[0]} of {_name(contents[0].facts)}")
-    joined = store_care.joined(contents)
+    read = _read(paths)
+    first = read[paths[0]].facts
+    for path, content in read.items():
+        if content.facts != first:
+            raise Failure(f"{path} is of {_name(content.facts)}, {paths[0]} of {_name(first)}")
+    joined = store_care.joined([*read.values()])
     output.put({out: lambda: joined})
     _tell("merge", as_json, [_counted(out, decode(joined))])
 
@@ -142,6 +143,7 @@ def prune(older_than: int | None, as_json: bool) -> None:
         oldest = (datetime.now(UTC) - timedelta(days=older_than)).isoformat(timespec="seconds")
     with _folders_judged():
         found = store_care.prune(lambda entry: entry.date >= oldest and _exists(entry))
+        left = [held for held in store_care.files() if not held.shipped and held.wrong is not None]
     rows: list[dict[str, Any]] = [
         {
             "path": str(one.held.path),
@@ -152,6 +154,8 @@ def prune(older_than: int | None, as_json: bool) -> None:
         }
         for one in found
     ]
+    for held in left:
+        output.note(f"{held.path} {held.wrong}; it is left as it is")
     if as_json:
         output.emit("cache prune", rows)
         return
@@ -159,7 +163,7 @@ def prune(older_than: int | None, as_json: bool) -> None:
         what = f"{row['dropped']} removed, {row['left']} left"
         what = what if row["wrong"] is None else f"removed: it {row['wrong']}"
         output.show(Text(f"{_name(row['device']) if row['device'] else row['path']}: {what}"))
-    if not rows:
+    if not rows and not left:
         output.show(Text("nothing has been tuned"))
 
 
@@ -182,17 +186,17 @@ def clear(compiled: bool, yes: bool, as_json: bool) -> None:
         except click.Abort:
             raise Failure("nothing was removed") from None
     with _folders_judged():
-        removed = store_care.clear()
+        removed, left = store_care.clear()
         gone = kernels.clear() if compiled else 0
     if as_json:
         output.emit(
             "cache clear", [{"path": str(held.path), "size": held.size} for held in removed], kernels=gone
         )
-        return
-    kept = [held for held in removed if held.path.suffix == ".json"]
-    output.show(
-        Text(f"removed: {_some(len(kept), 'file')} of tuning results, {_some(gone, 'compiled kernel')}")
-    )
+    else:
+        files = _some(sum(held.path.suffix == ".json" for held in removed), "file")
+        output.show(Text(f"removed: {files} of tuning results, {_some(gone, 'compiled kernel')}"))
+    if left:
+        raise Failure(f"not removed: {'; '.join(left)}")
 
 
 @contextmanager

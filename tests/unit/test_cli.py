@@ -20,7 +20,7 @@ from gpuconv.backend import blas, device
 from gpuconv.cli import main, output
 from gpuconv.problem import ConvProblem
 
-from ..command import fails, plain_machine, process, results, run, usage
+from ..command import fails, plain_machine, process, read_end, results, run, usage
 
 SOME = "fprop_n32c64h56w56k64r3s3p1_nhwc-ohwi_f16+bias+relu"
 LONG = "dgrad_n128c512h28w28k512r3s3u2x1p0+1x0+2d2x1g32_nhwc-ohwi_bf16_relaxed+bias+res+relu"
@@ -218,12 +218,6 @@ def test_env_with_wrong_threads_in_a_fresh_process(monkeypatch, tmp_path):
     done = process("problem", SOME, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "gpuconv: GPUCONV_THREADS must be an integer from 1 to 4096, got '0'\n"
-
-
-def read_end(path):
-    """Of a pipe that somebody reads, so that whoever writes waits for nobody."""
-    os.mkfifo(path)
-    return open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes that have a name")

@@ -18,7 +18,7 @@ from gpuconv.errors import UnsupportedProblem
 from gpuconv.report import baselines, measured, shapes
 from gpuconv.report.records import ResultFile, name_for
 
-from ..command import plain_machine, run, usage
+from ..command import plain_machine, read_end, run, usage
 from .test_records import record, result
 
 SOME = ("fprop_n1c4h8w8k8r3s3p1_nchw_f32", "dgrad_n1c4h8w8k4r3s3p1g4_nchw_f32")
@@ -252,11 +252,10 @@ def test_what_was_measured_is_printed_even_where_saving_fails(found, tmp_path, m
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes that have a name")
 def test_results_go_down_a_pipe_that_nobody_waits_for_before(found, tmp_path, monkeypatch):
-    pipe = tmp_path / "r.json"
-    os.mkfifo(pipe)
+    os.mkfifo(tmp_path / "nobody")
     monkeypatch.setattr(bench.plots, "check", lambda path: None)
-    bench._check_files(pipe, pipe)
-    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+    bench._check_files(tmp_path / "nobody", tmp_path / "nobody")
+    with read_end(pipe := tmp_path / "pipe") as reader:
         done = run("bench", SOME[0], *QUICK, "--out", pipe)
         assert (done.exit_code, done.stderr) == (0, f"gpuconv: written: {pipe}\n")
         assert json.loads(reader.read())["records"][0]["problem"] == SOME[0]

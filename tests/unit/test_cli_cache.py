@@ -16,7 +16,7 @@ from gpuconv.backend import cache as kernels
 from gpuconv.backend import device, folders
 from gpuconv.problem import ConvProblem
 from gpuconv.store_file import decode, device_facts, file_name, line_of
-from tests.command import fails, plain_machine, process, results, run, usage
+from tests.command import fails, plain_machine, process, read_end, results, run, usage
 
 from .stored import CARD, entry, fresh, lines, path_of, problem, sealed
 
@@ -223,7 +223,9 @@ def test_files_of_one_device_become_one_file_and_no_store_is_touched(tmp_path, f
         found = decode(out.read_bytes()).entries
         assert found == {problem(1): entry(1), problem(2): late, problem(3): entry(3)}
     before = out.read_bytes()
-    fails(run("cache", "merge", one, other, "--out", out), 1, str(other), "Made-up 9000")
+    for first in ((one,), (one, one), (one, two, one)):
+        says = f"{other} is of cuda (Made-up 9000, 9.0, 132 SMs), {one} of cpu ("
+        fails(run("cache", "merge", *first, other, two, "--out", out), 1, says)
     assert out.read_bytes() == before
     assert not folder.exists()
     with pytest.raises(ValueError, match="another device"):
@@ -233,10 +235,8 @@ def test_files_of_one_device_become_one_file_and_no_store_is_touched(tmp_path, f
 @posix
 def test_what_is_exported_or_merged_goes_down_a_pipe(tmp_path):
     put(real())
-    out, pipe = tmp_path / "out.json", tmp_path / "pipe"
-    done("export", out)
-    os.mkfifo(pipe)
-    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+    done("export", out := tmp_path / "out.json")
+    with read_end(pipe := tmp_path / "pipe") as reader:
         for words in (("export", pipe), ("merge", out, "--out", pipe)):
             assert "1 entry" in done(*words).stdout
             assert reader.read() == out.read_bytes()
@@ -322,6 +322,38 @@ def test_a_link_is_removed_and_not_what_it_leads_to(folder, tmp_path):
     done("clear", "--yes")
     assert not path_of(HERE).is_symlink()
     assert elsewhere.exists()
+
+
+@posix
+def test_what_is_not_the_users_own_is_named_once_and_left_by_pruning(folder, tmp_path, monkeypatch):
+    put(real())
+    path = path_of(HERE)
+    path.chmod(0o666)
+    says = f"{path} can be written by others"
+    assert done("show").stdout.startswith(f"{says}; it is not used\n")
+    fails(run("cache", "export", "--cpu", tmp_path / "out"), 1, f"gpuconv: {says}\n")
+    pruned = done("prune")
+    assert (pruned.stdout, pruned.stderr) == ("", f"gpuconv: {says}; it is left as it is\n")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(store, "read", refuse)
+    assert f"{path} cannot be read: Permission denied; it is not used" in done("show").stdout
+
+
+def test_a_folder_of_a_files_name_does_not_keep_others_from_being_removed(folder):
+    put(real())
+    kernels.put(KEY, b"kernel")
+    names = ["0.tmp", f"{KEY}.json", "z.tmp"]
+    for place in (*map(folder.joinpath, names), kernels.folder() / f"{'0' * 64}.cubin"):
+        place.mkdir(mode=0o700)
+    (folder / "x.tmp").write_text("")
+    found = run("cache", "clear", "--yes", "--kernels")
+    assert found.stdout == "removed: 1 file of tuning results, 1 compiled kernel\n"
+    assert (found.exit_code, found.stderr.count("\n")) == (1, 1)
+    assert all(str(folder / name) in found.stderr for name in names)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["lock", *names])
 
 
 def test_clear_asks(monkeypatch):
