@@ -6,18 +6,19 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from functools import partial
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
 from gpuconv.backend import blas
 
 State = TypeVar("State")
 
 _lock = threading.Lock()
-_pool: ThreadPoolExecutor | None = None
-_pool_size = 0
+#: Daemons: whatever interrupts the caller, none keeps the interpreter from ending. While it ends none is at work,
+#: because `run` does not return before.
+_workers: list[threading.Thread] = []
+_jobs: SimpleQueue[_Job[Any]] = SimpleQueue()
 
 
 def run(task: Callable[[int, State], None], count: int, states: Sequence[State]) -> None:
@@ -31,69 +32,108 @@ def run(task: Callable[[int, State], None], count: int, states: Sequence[State])
         for i in range(count):
             task(i, states[0])
         return
-    tickets = itertools.count()
-    stop = False
-
-    def work(state: State) -> None:
-        nonlocal stop
+    helpers = states[1 : min(len(states), count)]
+    job = _Job(task, count, helpers)
+    try:
         try:
-            while not stop:
-                i = next(tickets)
-                if i >= count:
+            _invite(job, len(helpers))
+            job.work(states[0])
+        finally:
+            job.settle()
+    finally:
+        job.settle()  # Ctrl-C may have come before the first did anything
+    job.say()
+
+
+class _Job(Generic[State]):
+    """What the threads of one `run` share.
+
+    Ctrl-C may come between any two steps of the caller, so each list changes in one step, and no step that was
+    taken has to be remembered.
+    """
+
+    def __init__(self, task: Callable[[int, State], None], count: int, states: Sequence[State]) -> None:
+        self._task, self._count, self._tickets = task, count, itertools.count()
+        self._stop = False
+        self._errors: list[BaseException] = []
+        self._seats = list(states)  # for workers that have not come yet
+        self._came: list[None] = []
+        self._left: list[None] = []
+        self._news: SimpleQueue[None] = SimpleQueue()
+
+    def work(self, state: State) -> None:
+        """Take tasks until there are no more."""
+        try:
+            while not self._stop:
+                i = next(self._tickets)
+                if i >= self._count:
                     return
-                task(i, state)
+                self._task(i, state)
         except BaseException:
-            stop = True
+            self._stop = True
             raise
 
-    helpers = states[1 : min(len(states), count)]
-    futures = _submit([partial(work, state) for state in helpers])
-    try:
-        work(states[0])
-    finally:
-        _settle(futures)
-    for future in futures:
-        if not future.cancelled():
-            future.result()
-
-
-def _settle(futures: list[Future[None]]) -> None:
-    """Withdraw what no thread has begun and wait for the rest, through any number of interrupts."""
-    for future in futures:
-        future.cancel()
-    interrupt = None
-    while True:
+    def join(self) -> None:
+        """Work along, in a thread of the pool, if there is still a seat."""
+        self._came.append(None)  # before a seat is taken: who finds no seat left waits for all who came
         try:
-            wait(futures)
-            break
-        except KeyboardInterrupt as error:
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
+            with suppress(IndexError):
+                state = self._seats.pop()
+                self.work(state)
+        except BaseException as error:
+            self._errors.append(error)
+        finally:
+            self._left.append(None)
+            self._news.put(None)
+
+    def settle(self) -> None:
+        """Leave no seat, and wait for those who have one, through any number of interrupts."""
+        interrupt = None
+        while True:
+            try:
+                self._stop = True
+                self._seats.clear()
+                while len(self._left) < len(self._came):
+                    self._news.get()
+                break
+            except BaseException as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+
+    def say(self) -> None:
+        """Raise what went wrong in a worker."""
+        try:
+            if self._errors:
+                raise self._errors[0]
+        finally:
+            self._errors.clear()  # which hold the frames that hold this
 
 
-def _submit(calls: Sequence[Callable[[], None]]) -> list[Future[None]]:
-    """Begin calls on the pool: fewer or none where no thread can start or the interpreter is ending."""
-    global _pool, _pool_size
-    with _lock:
-        if _pool is None or _pool_size < len(calls):
-            if _pool is not None:
-                _pool.shutdown(wait=False)
-            _pool_size = len(calls)
-            _pool = ThreadPoolExecutor(
-                _pool_size, thread_name_prefix="gpuconv", initializer=blas.enter_worker
+def _invite(job: _Job[Any], helpers: int) -> None:
+    """Ask workers: fewer or none where no thread can start or the interpreter is ending."""
+    with _lock, suppress(RuntimeError):
+        while len(_workers) < helpers:
+            worker = threading.Thread(
+                target=_serve, args=(_jobs,), name=f"gpuconv-{len(_workers)}", daemon=True
             )
-        futures: list[Future[None]] = []
-        with suppress(RuntimeError):
-            for call in calls:
-                futures.append(_pool.submit(call))
-        return futures
+            worker.start()
+            _workers.append(worker)
+    for _ in range(min(helpers, len(_workers))):
+        _jobs.put(job)
+
+
+def _serve(jobs: SimpleQueue[_Job[Any]]) -> None:
+    """One worker's life."""
+    blas.enter_worker()
+    while True:
+        jobs.get().join()
 
 
 def _after_fork() -> None:
     """A child has no worker threads; it makes its own when it needs them."""
-    global _lock, _pool, _pool_size
-    _lock, _pool, _pool_size = threading.Lock(), None, 0
+    global _lock, _workers, _jobs
+    _lock, _workers, _jobs = threading.Lock(), [], SimpleQueue()
 
 
 if hasattr(os, "register_at_fork"):

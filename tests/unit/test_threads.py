@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import queue
 import subprocess
 import sys
 import threading
@@ -13,6 +15,12 @@ import pytest
 import threadpoolctl
 
 from gpuconv.backend import blas, threads
+
+
+def fresh(monkeypatch):
+    """A pool of this test's own: its workers are asked by nobody else."""
+    monkeypatch.setattr(threads, "_workers", [])
+    monkeypatch.setattr(threads, "_jobs", queue.SimpleQueue())
 
 
 def test_each_task_runs_once_and_a_state_serves_one_thread_at_a_time():
@@ -66,9 +74,70 @@ def test_the_caller_waits_for_its_workers_before_it_raises(error):
     assert len(ended) == 1
 
 
+@pytest.mark.parametrize("pool", ["new", "old"])
+def test_ctrl_c_between_any_two_lines(monkeypatch, pool):
+    """Wherever it comes, it is raised, nothing runs afterwards, and the next call is as any."""
+    inside = threads.__file__
+    fresh(monkeypatch)
+    for at in itertools.count(1):
+        if pool == "new":
+            fresh(monkeypatch)
+        lines, ran = itertools.count(1), []
+
+        def trace(frame, event, arg, at=at, lines=lines):
+            if frame.f_code.co_filename != inside:
+                return None
+            if event == "line" and next(lines) == at:
+                raise KeyboardInterrupt
+            return trace
+
+        def task(i, state, ran=ran):
+            time.sleep(0.0005)
+            ran.append(i)
+
+        raised = False
+        sys.settrace(trace)
+        try:
+            threads.run(task, 12, [None] * 3)
+        except KeyboardInterrupt:
+            raised = True
+        finally:
+            sys.settrace(None)
+        after = len(ran)
+        assert raised or sorted(ran) == list(range(12))
+        time.sleep(0.002)
+        assert len(ran) == after
+        ran.clear()
+        threads.run(task, 12, [None] * 3)
+        assert sorted(ran) == list(range(12))
+        if next(lines) <= at:  # the call was over before
+            break
+    assert at > 20
+
+
+def test_a_thread_whose_start_is_interrupted_keeps_nobody_waiting():
+    done = run_python(
+        WORK
+        + """
+import threading
+start = threading.Thread.start
+def interrupted(self):
+    start(self)
+    raise KeyboardInterrupt
+threading.Thread.start = interrupted
+out = np.full((2, 16, 64, 64), -1, "f")
+try:
+    gpuconv.conv2d(x, w, padding=1, out=out)
+except KeyboardInterrupt:
+    print((out == -1).all())
+"""
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
 def test_threads_that_cannot_start_are_done_without(monkeypatch):
     """The first helper starts, the next does not: what began is still waited for."""
-    monkeypatch.setattr(threads, "_pool", None)
+    fresh(monkeypatch)
     start, started = threading.Thread.start, []
 
     def limited(self):
@@ -83,7 +152,6 @@ def test_threads_that_cannot_start_are_done_without(monkeypatch):
         ended.clear()
         threads.run(lambda i, state: (time.sleep(0.005), ended.append(i)), 6, [None] * 4)
         assert sorted(ended) == list(range(6))
-    monkeypatch.setattr(threads, "_pool", None)
 
 
 def test_callers_that_ask_for_more_threads_do_not_disturb_others():
@@ -159,13 +227,12 @@ def test_a_limit_for_each_thread_is_lowered_in_each(monkeypatch):
     fake = EachThread()
     monkeypatch.setattr(blas, "_limits_each_thread", lambda: (fake,))
     monkeypatch.setattr(blas, "_limits_process", lambda: ())
-    monkeypatch.setattr(threads, "_pool", None)
+    fresh(monkeypatch)
     seen = set()
     with blas.single_threaded():
         threads.run(lambda i, state: (seen.add(fake.get_num_threads()), time.sleep(0.01)), 8, [None] * 4)
     assert seen == {1}
     assert fake.get_num_threads() == 8
-    monkeypatch.setattr(threads, "_pool", None)  # its workers called the fake
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
