@@ -301,8 +301,14 @@ def measured(problem: ConvProblem, device: Device) -> dict[tuple[str, Config], f
     if found is None:
         return {}
     (kernel, config, *_), entry = found
-    (default, default_config, *_), *_ = _untuned(problem, device, None)[0]
-    return {(default.name, default_config): entry.default_us, (kernel.name, config): entry.us}
+    default = _untuned(problem, device, None)[0][0]
+    times = {(kernel.name, config): entry.us}
+    # what ran untuned then may be another than today
+    return (
+        {(default.kernel.name, default.config): entry.default_us} | times
+        if str(default) == entry.default
+        else times
+    )
 
 
 def _forced(kernel: Kernel[Any], problem: ConvProblem, device: Device, text: str) -> Config:

@@ -303,12 +303,17 @@ def error_over_bound(p: ConvProblem, result: Any, given: Operands) -> float:
     return expected(p, given).judge(result).error_over_bound
 
 
-def expected(p: ConvProblem, given: Operands) -> Expected:
-    """What the oracle says of a problem: whole, or at as many points as it ends with in seconds."""
+def expected(p: ConvProblem, given: Operands, *, terms: int | None = None) -> Expected:
+    """What the oracle says of a problem: whole, or at as many points as it ends with in seconds.
+
+    Where it looks at points, `terms` is how many products it may sum in all.
+    """
     depth = p.gemm_mnk[2]
     a, b, bias, residual = given
     points = None
     # the weights' gradient of huge images: some of the points the oracle would take
-    if p.op == "wgrad" and depth > _LONG_SUM:
-        points = reference.sample_points(p, max(16, _ORACLE_TERMS // depth))
+    if terms is None and p.op == "wgrad" and depth > _LONG_SUM:
+        terms = _ORACLE_TERMS
+    if terms is not None and (p.flops > 2 * tolerance.WHOLE_UP_TO or depth > _LONG_SUM):
+        points = reference.sample_points(p, min(reference.POINTS, max(16, terms // depth)))
     return tolerance.expected(p, a, b, bias=bias, residual=residual, points=points)

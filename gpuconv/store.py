@@ -36,12 +36,23 @@ from gpuconv.store_file import (
     wins,
 )
 
-__all__ = ["Entry", "change", "device_facts", "entries", "find", "folder", "forget", "only", "put", "read"]
+__all__ = [
+    "Entry",
+    "change",
+    "device_facts",
+    "entries",
+    "find",
+    "folder",
+    "forget",
+    "only",
+    "put",
+    "read",
+    "unwritten",
+]
 
 #: Read-only, and of the same form as the user's.
 SHIPPED: Final = Path(__file__).parent / "data" / "tuned"
-#: Seconds to wait for other processes that write, each of which takes milliseconds; where that was in vain,
-#: the next waits are short.
+#: Seconds to wait for others that write, each of which takes milliseconds; after a wait in vain, less.
 _PATIENCE: Final = 30.0
 _IMPATIENCE: Final = 0.2
 _POLL: Final = 0.02
@@ -85,7 +96,7 @@ def put(device: Device, found: Iterable[Entry]) -> bool:
     Returns
     -------
     bool
-        Whether they were written. If not, they count for this process alone, and the next call tries again.
+        Whether they were written. If not, they count for this process alone; the next call tries again.
 
     Raises
     ------
@@ -101,6 +112,11 @@ def put(device: Device, found: Iterable[Entry]) -> bool:
     for one in found:
         line_of(one)  # says what is wrong with it
     return _store(device).put(found)
+
+
+def unwritten(device: Device) -> int:
+    """How many entries count for this process alone, because they could not be written."""
+    return len(_store(device).unwritten)
 
 
 def folder() -> Path:
@@ -135,8 +151,7 @@ class _Store:
             self._failure: Exception = error
         self._lines: Lines = _NOTHING
         self._shipped: _View | None = None
-        #: What could not be written.
-        self._unwritten: dict[ConvProblem, Entry] = {}
+        self.unwritten: dict[ConvProblem, Entry] = {}
         #: Of which state of the file, and what then counts.
         self._loaded: tuple[_Stamp, _View] | None = None
 
@@ -158,10 +173,10 @@ class _Store:
         with _writing:
             with _lock:
                 for one in found:
-                    before = self._unwritten.get(one.problem)
+                    before = self.unwritten.get(one.problem)
                     if before is None or wins(one, before):
-                        self._unwritten[one.problem] = one
-                waiting = list(self._unwritten.values())
+                        self.unwritten[one.problem] = one
+                waiting = list(self.unwritten.values())
                 self._loaded = None
             try:
                 if self._path is None:
@@ -170,15 +185,14 @@ class _Store:
                     self._path, self._facts, lambda there: merged(there, waiting), told, self._lines
                 )
             except folders.FAILURES as error:
-                written = False
                 told.append(_in_memory(error))
             else:
-                written = True
                 with _lock:
                     self._lines, self._loaded = lines, None
                     for one in waiting:
-                        if self._unwritten.get(one.problem) is one:
-                            del self._unwritten[one.problem]
+                        if self.unwritten.get(one.problem) is one:
+                            del self.unwritten[one.problem]
+            written = not self.unwritten
         for topic, message in told:
             folders.say(topic, message)
         return written
@@ -204,8 +218,8 @@ class _Store:
         view = dict(self._shipped)
         for one in self._lines.values():
             view[one.problem] = one
-        own = {one.problem for one in self._lines.values()} if self._unwritten else ()
-        for problem, one in self._unwritten.items():
+        own = {one.problem for one in self._lines.values()} if self.unwritten else ()
+        for problem, one in self.unwritten.items():
             if problem not in own or wins(one, view[problem]):
                 view[problem] = one
         found = MappingProxyType(view)

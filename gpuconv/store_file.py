@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ _MOST_NAME: Final = 250
 
 _KERNEL: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _FIELD: Final = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
-_WORDS: Final = re.compile(r"[ -~]{0,200}", re.ASCII)
+_WORDS: Final = re.compile(r"[ -~]{0,400}", re.ASCII)
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", re.ASCII)
 _OTHER_SCHEMA: Final = re.compile(rb'\{"schema":(\d{1,9}),"sha256":"')
 _DEVICE: Final = b'"device":'
@@ -60,7 +60,15 @@ class Entry:
     us : float
         Microseconds it took.
     default_us : float
-        Microseconds of what runs untuned, measured beside it.
+        Microseconds of what runs untuned, measured beside it; where that failed, those of the winner.
+    default : str
+        What runs untuned, as it prints itself; empty where it failed.
+    strategy : str
+        What was tried.
+    budget : float
+        Seconds that the search had.
+    left : int
+        Candidates that there was no time for.
     digest : str
         Of the kernel's source, without comments.
     compiler : str
@@ -74,6 +82,10 @@ class Entry:
     config: Mapping[str, int]
     us: float
     default_us: float
+    default: str
+    strategy: str
+    budget: float
+    left: int
     digest: str
     compiler: str
     date: str
@@ -122,11 +134,9 @@ def file_name(facts: Mapping[str, Any]) -> str:
 def wins(ours: Entry, theirs: Entry) -> bool:
     """Whether the one of these that comes to a store replaces the one that is there.
 
-    The newer does. What is dated after tomorrow was written under a wrong clock, and would stay for ever.
+    The newer does. What is dated later than now was written under a wrong clock, and would stay until then.
     """
-    if ours.date >= theirs.date:
-        return True
-    return theirs.date > (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="seconds")
+    return ours.date >= theirs.date or theirs.date > datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def merged(there: Mapping[bytes, Entry], found: Iterable[Entry]) -> dict[bytes, Entry]:
@@ -172,7 +182,9 @@ def line_of(entry: Entry) -> bytes:
     _check("config", entry.config, _is_config)
     for name in ("us", "default_us"):
         _check(name, getattr(entry, name), _is_time)
-    for name in ("digest", "compiler"):
+    _check("budget", entry.budget, _is_time)
+    _check("left", entry.left, _is_size)
+    for name in ("default", "strategy", "digest", "compiler"):
         _check(name, getattr(entry, name), _is(_WORDS))
     _check("date", entry.date, _is_date)
     line = _json(
@@ -182,6 +194,10 @@ def line_of(entry: Entry) -> bytes:
             "config": dict(entry.config),
             "us": float(entry.us),
             "default_us": float(entry.default_us),
+            "default": entry.default,
+            "strategy": entry.strategy,
+            "budget": float(entry.budget),
+            "left": entry.left,
             "digest": entry.digest,
             "compiler": entry.compiler,
             "date": entry.date,

@@ -31,7 +31,7 @@ class Tried:
     predicted_us : float or None
         What the model of the device expects; None on a CPU.
     failure : str or None
-        Why it was passed over: refused, failed, or wrong.
+        Why it was passed over: refused, failed, or wrong. Without a time and without this, the time was over.
     """
 
     kernel: str
@@ -80,6 +80,11 @@ class Recorded:
         """The default's time divided by that of what was taken; None where one has no time."""
         default, best = self.default.us, self.best.us
         return None if default is None or best is None else default / best
+
+    @property
+    def left(self) -> int:
+        """How many candidates there was no time for."""
+        return sum(one.us is None and one.failure is None for one in self.tried)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ search can be repeated as often as one likes and judged by what an exhaustive on
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Final
 
@@ -41,7 +41,7 @@ class ReplayBench:
         self._now = 0.0
         self.measured: set[str] = set()
 
-    def prepare(self, candidates: Sequence[Candidate]) -> None:
+    def prepare(self, candidates: Sequence[Candidate], told: Callable[[int, int], None]) -> None:
         """Nothing is compiled."""
 
     def judge(self, candidate: Candidate) -> tuple[str | None, float]:

@@ -21,7 +21,7 @@ from gpuconv.problem import ConvProblem
 
 #: Candidates that are tried, unless all are.
 MOST: Final = 16
-#: Seconds for one problem, compiling aside.
+#: Seconds for one problem, compiling and the oracle aside.
 BUDGET: Final = {"cpu": 8.0, "cuda": 3.0}
 
 #: A candidate this much slower than the best is as good.
@@ -34,6 +34,8 @@ _NEAR: Final = 1.10
 #: So many times slower than the best at first sight is out, if the time is long enough to be believed.
 _HOPELESS: Final = 2.5
 _BELIEVED: Final = 0.02
+#: Calls of a candidate in a round beside those of its turns: they warm up, and tell how long it takes.
+_WARMING: Final = 2
 #: Samples of one candidate that a recording keeps.
 _KEPT: Final = 24
 #: Shares of the budget: judging ends with the first, the rounds take the rest.
@@ -79,9 +81,15 @@ class _Runner:
     """A candidate in the race."""
 
     candidate: Candidate
+    sight: float = 0.0  # seconds of the call that was judged
     us: float | None = None
     samples: list[float] = field(default_factory=list)
     failure: str | None = None
+
+    def see(self) -> None:
+        """Take what it took at first sight for its time, if it has no better."""
+        if self.us is None:
+            self.us, self.samples = self.sight * 1e6, [self.sight * 1e6]
 
     @property
     def tried(self) -> Tried:
@@ -112,7 +120,8 @@ def search(
         The default first; see `gpuconv.autotune.space.proposals`.
     bench : Bench
     budget : float
-        Seconds, about. With less than it takes, fewer candidates are tried; the default is in any case.
+        Seconds, about, from when the first candidate is judged. With less than it takes, fewer are tried; the
+        default is in any case. What was left out has neither a time nor a failure.
     incumbent : str, optional
         What won before, as a candidate prints itself.
     watch : callable, optional
@@ -131,8 +140,7 @@ def search(
         If the device's context is lost.
     """
     began = bench.now()
-    watch(Step("compiling", 0, len(candidates)))
-    bench.prepare(candidates)
+    bench.prepare(candidates, lambda done, total: watch(Step("compiling", done, total)))
     until = bench.now() + budget
     runners = [_Runner(one) for one in candidates]
     racing = _judge(runners, bench, until - (1 - _JUDGING) * budget, watch)
@@ -143,8 +151,15 @@ def search(
     ):
         if len(racing) == 1 and racing[0].us is not None:
             break
-        left = until - bench.now()
-        _time(racing, bench, max(left if share is None else share * budget, _LEAST_SECONDS), turns)
+        left = max(until - bench.now(), _LEAST_SECONDS)
+        seconds = left if share is None else min(left, max(share * budget, _LEAST_SECONDS))
+        longest = sum(map(_believed, racing))
+        if (_WARMING + 1) * longest > left:  # no time for a race: what was seen so far decides
+            for one in racing:
+                one.see()
+            break
+        most = int(seconds / longest) - _WARMING if longest else turns
+        _time(racing, bench, seconds, max(1, min(turns, most)))
         racing = _passed(racing)
         if keep is not None:
             racing = keep(racing, runners[0])
@@ -156,25 +171,30 @@ def search(
 
 def _judge(runners: Sequence[_Runner], bench: Bench, until: float, watch: Watch) -> list[_Runner]:
     """Those that are right, and not hopeless at first sight."""
-    found: list[tuple[float, _Runner]] = []
+    found: list[_Runner] = []
     for done, one in enumerate(runners, 1):
         if found and bench.now() > until:
-            one.failure = "not tried: the time was over"
-            continue
-        one.failure, seconds = bench.judge(one.candidate)
+            break
+        one.failure, one.sight = bench.judge(one.candidate)
         if one.failure is None:
-            found.append((seconds, one))
+            found.append(one)
         watch(Step("judging", done, len(runners)))
     if not found:
         raise RuntimeError(_none_passed(runners))
-    best = min(seconds for seconds, _ in found)
+    best = min(one.sight for one in found)
     racing = []
-    for seconds, one in found:
-        if seconds > max(_BELIEVED, _HOPELESS * best) and one is not runners[0]:
-            one.us, one.samples = seconds * 1e6, [seconds * 1e6]
+    for one in found:
+        if one.sight > max(_BELIEVED, _HOPELESS * best) and one is not runners[0]:
+            one.see()
         else:
             racing.append(one)
     return racing
+
+
+def _believed(one: _Runner) -> float:
+    """Seconds of a call; 0 where one is too short to be told from what a first call costs."""
+    seconds = one.sight if one.us is None else one.us / 1e6
+    return seconds if seconds > _BELIEVED else 0.0
 
 
 def _time(racing: Sequence[_Runner], bench: Bench, seconds: float, turns: int) -> None:
@@ -207,10 +227,13 @@ def _near_the_best(racing: list[_Runner], default: _Runner) -> list[_Runner]:
 
 def _winner(racing: Sequence[_Runner], default: _Runner, incumbent: str | None) -> _Runner:
     best = min(map(_us, racing))
+    # what was called but once is told apart by more
+    once = any(len(one.samples) == 1 for one in racing)
     before = [one for one in racing if str(one.candidate) == incumbent and _us(one) <= _STAYS * best]
-    if default in racing and _us(default) <= (_TIE_AGAIN if before else _TIE) * best:
+    tie = _NEAR if once else _TIE
+    if default in racing and _us(default) <= (_TIE_AGAIN if before and not once else tie) * best:
         return default
-    return (before or [one for one in racing if _us(one) <= _TIE * best])[0]
+    return (before or [one for one in racing if _us(one) <= tie * best])[0]
 
 
 def _us(one: _Runner) -> float:

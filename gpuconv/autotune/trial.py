@@ -6,26 +6,31 @@ judged: what a candidate reads or writes outside its arrays, leaves out, or does
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import numpy as np
 
 from gpuconv import measure
 from gpuconv.autotune.heuristic import Candidate
-from gpuconv.backend import jit, launch
+from gpuconv.backend import jit, launch, threads
 from gpuconv.backend.device import Device
 from gpuconv.errors import CompileError, LaunchError, LaunchRefused
 from gpuconv.kernels.cuda.base import CudaKernel
 from gpuconv.measure import Clock, CpuClock, Operands, Timing
 from gpuconv.plan import Plan
 from gpuconv.problem import ConvProblem
+from gpuconv.validate.tolerance import Expected
 
 #: Bytes of a red zone: more than any tile's row, and a multiple of what arrays are aligned to.
 ZONE: Final = 4096
 #: Of every float that has such a size, a NaN.
 _POISON: Final = 0xFF
+#: Products that the oracle sums where it looks at samples: about a second's, also of the weights' long sums.
+_TERMS: Final = 10**8
 #: Seconds of rest between turns: our own threads do not spin for longer.
 _SETTLE: Final = 0.002
 
@@ -33,8 +38,8 @@ _SETTLE: Final = 0.002
 class Bench(Protocol):
     """Where candidates are tried: on a device, or in a recording."""
 
-    def prepare(self, candidates: Sequence[Candidate]) -> None:
-        """Do what can be done ahead of time, side by side."""
+    def prepare(self, candidates: Sequence[Candidate], told: Callable[[int, int], None]) -> None:
+        """Do what can be done ahead of time; tell how many of how many programs are compiled."""
 
     def judge(self, candidate: Candidate) -> tuple[str | None, float]:
         """Run it once: what is wrong with it, if anything, and how many seconds it took."""
@@ -76,21 +81,34 @@ class LiveBench:
         self.clock = clock
         self._plans: dict[Candidate, Plan] = {}
         self._memory: _Memory | None = None
-        self._expected: Any = None
+        self._expected: Expected | None = None
 
-    def prepare(self, candidates: Sequence[Candidate]) -> None:
-        """Compile side by side what candidates launch; what does not compile shows when it is judged."""
-        binaries = {
-            spec.binary
-            for kernel, config, *_ in candidates
-            if isinstance(kernel, CudaKernel) and 0 not in self.p.operand_shapes[2]
-            for spec in kernel.launches(self.p, config, self.device)
-        }
-        if len(binaries) < 2 or not _compiles(self.device):
+    def prepare(self, candidates: Sequence[Candidate], told: Callable[[int, int], None]) -> None:
+        """Ask the oracle, and compile side by side what candidates launch.
+
+        What does not compile shows when it is judged. Ctrl-C waits for what is being compiled, and no more.
+        """
+        self._ready(candidates[0])
+        binaries = list(
+            {
+                spec.binary
+                for kernel, config, *_ in candidates
+                if isinstance(kernel, CudaKernel) and 0 not in self.p.operand_shapes[2]
+                for spec in kernel.launches(self.p, config, self.device)
+            }
+        )
+        if not binaries or not _compiles(self.device):
             return
-        with ThreadPoolExecutor(self.workers, "gpuconv-tune") as pool:
-            for done in [pool.submit(jit.compile_all, [binary]) for binary in binaries]:
-                done.exception()
+        compiled = itertools.count(1)
+
+        def compile_one(at: int, _: None) -> None:
+            with suppress(Exception):
+                jit.compile_all([binaries[at]])
+            told(next(compiled), len(binaries))
+
+        told(0, len(binaries))
+        workers = self.workers or os.cpu_count() or 1
+        threads.run(compile_one, len(binaries), [None] * min(workers, len(binaries)))
 
     def judge(self, candidate: Candidate) -> tuple[str | None, float]:
         """Bind, run once on poisoned memory, compare with the oracle, look at the red zones.
@@ -101,6 +119,7 @@ class LiveBench:
             If the device's context is lost.
         """
         memory = self._ready(candidate)
+        assert self._expected is not None
         try:
             call = self._call(candidate)
             memory.poison_result()
@@ -118,6 +137,8 @@ class LiveBench:
         if not verdict.ok:
             where = ", ".join(map(str, verdict.worst))
             return f"wrong: {verdict.error_over_bound:.3g} of the error bound at ({where})", seconds
+        if self._expected.points is not None and not np.isfinite(result).all():
+            return "wrong: it leaves out what was not sampled", seconds
         return None, seconds
 
     def time(self, candidates: Sequence[Candidate], seconds: float, turns: int) -> list[Timing]:
@@ -138,7 +159,7 @@ class LiveBench:
             given = measure.operands(self.p, self.seed)
             if candidate.kernel.rank_one_filters:
                 given = given._replace(b=_rank_one(self.p, given.b))
-            self._expected = measure.expected(self.p, given)
+            self._expected = measure.expected(self.p, given, terms=_TERMS)
             self._memory = _Memory(self.p, self.device, given)
         return self._memory
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import threading
 import warnings
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,6 +10,7 @@ from typing import Final
 
 from gpuconv import dispatch, settings, store
 from gpuconv.autotune import asked, memory, space
+from gpuconv.autotune.alone import alone
 from gpuconv.autotune.asked import Wishes
 from gpuconv.autotune.digest import compiler, digest
 from gpuconv.autotune.heuristic import Candidate
@@ -24,8 +23,6 @@ from gpuconv.measure import Clock
 from gpuconv.plan import Plan
 from gpuconv.problem import ConvProblem
 
-#: Two searches at once would disturb each other's times. Taken again by a thread whose search tunes.
-_lock = threading.RLock()
 _SEEDS: Final = 2**32
 
 
@@ -36,14 +33,14 @@ def plan_for(problem: ConvProblem, device: Device) -> Plan:
     """
     # what is known waits for no search of another thread's, and may have been found by one meanwhile
     if settings.read("GPUCONV_KERNEL") is None and not _adopted(problem, device):
-        with _lock:
+        with alone(device):
             if not _adopted(problem, device):
                 _try(problem, device)
     return dispatch.plan_for(problem, device)
 
 
 def _adopted(problem: ConvProblem, device: Device) -> bool:
-    found = known(problem, device)
+    found = known(problem, device, asked.wishes())
     if found is not None:
         dispatch.adopt(problem, device, found)
     return found is not None
@@ -59,14 +56,21 @@ def _try(problem: ConvProblem, device: Device) -> None:
         warnings.warn(f"{problem} on {device.kind} stays untuned: {reason}", RuntimeWarning, stacklevel=4)
 
 
-def known(problem: ConvProblem, device: Device) -> Candidate | None:
-    """What the store has on a problem, if today's sources and compiler were measured."""
+def known(problem: ConvProblem, device: Device, wishes: Wishes | None = None) -> Candidate | None:
+    """What the store has on a problem, if it is of today's sources and compiler, and all that is wished.
+
+    A search that had no time for all it wanted is repeated by one that has more.
+    """
     found = memory.remembered(problem, device)
     if found is None:
         return None
     candidate, entry = found
-    fresh = entry.digest == digest(problem, candidate, device) and entry.compiler == compiler(device)
-    return candidate if fresh else None
+    if entry.digest != digest(problem, candidate, device) or entry.compiler != compiler(device):
+        return None
+    wishes = wishes or Wishes()
+    more_time = entry.left > 0 and _budget(wishes, device) > entry.budget
+    more = wishes.strategy == "exhaustive" != entry.strategy
+    return None if more_time or more else candidate
 
 
 def tune(
@@ -104,7 +108,7 @@ def tune(
         For each candidate whose result is wrong. It is never used.
     """
     wishes = wishes or Wishes()
-    with _lock:
+    with alone(device):
         before = memory.remembered(problem, device)
         proposals = space.proposals(problem, device)
         if not proposals:
@@ -117,7 +121,7 @@ def tune(
             problem,
             candidates,
             LiveBench(problem, device, seed, workers=wishes.workers, clock=clock),
-            budget=BUDGET[device.kind] if wishes.budget is None else wishes.budget,
+            budget=_budget(wishes, device),
             incumbent=None if before is None else str(before[0]),
             watch=watch,
         )
@@ -125,12 +129,16 @@ def tune(
             if one.failure is not None and one.failure.startswith("wrong"):
                 _warn_of_wrong(problem, one, seed)
         best = candidates[found.chosen]
-        store.put(device, [_entry(found, best, device)])
+        store.put(device, [_entry(found, best, device, wishes)])
         dispatch.adopt(problem, device, best)
         settings.log(
             "plan", f"{problem} on {device.kind} tuned in {found.seconds:.1f} s: {best}, {_gain(found)}"
         )
         return found
+
+
+def _budget(wishes: Wishes, device: Device) -> float:
+    return BUDGET[device.kind] if wishes.budget is None else wishes.budget
 
 
 def _with(candidates: list[Candidate], before: Candidate) -> list[Candidate]:
@@ -139,7 +147,7 @@ def _with(candidates: list[Candidate], before: Candidate) -> list[Candidate]:
     return candidates if there else [*candidates, before]
 
 
-def _entry(found: Recorded, best: Candidate, device: Device) -> store.Entry:
+def _entry(found: Recorded, best: Candidate, device: Device, wishes: Wishes) -> store.Entry:
     us, default_us = found.best.us, found.default.us
     assert us is not None
     return store.Entry(
@@ -148,6 +156,10 @@ def _entry(found: Recorded, best: Candidate, device: Device) -> store.Entry:
         config=asdict(best.config),
         us=us,
         default_us=us if default_us is None else default_us,
+        default="" if default_us is None else str(found.default),
+        strategy=wishes.strategy,
+        budget=_budget(wishes, device),
+        left=found.left,
         digest=digest(found.problem, best, device),
         compiler=compiler(device),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -162,15 +174,6 @@ def _warn_of_wrong(problem: ConvProblem, one: Tried, seed: int) -> None:
     message = (
         f"{problem}: {one} is {one.failure}; it is not used. Please report it: "
         f"GPUCONV_KERNEL={one.kernel} GPUCONV_CONFIG={one.config} gpuconv validate '{problem}' --seed {seed}"
+        f"{' --cpu' * (one.kernel.startswith('cpu_'))}"
     )
     warnings.warn(message, RuntimeWarning, stacklevel=4)
-
-
-def _after_fork() -> None:
-    """A child has none of the threads that may have been searching."""
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -15,8 +15,8 @@ from gpuconv.backend import blas
 State = TypeVar("State")
 
 _lock = threading.Lock()
-#: Daemons: whatever interrupts the caller, none keeps the interpreter from ending. While it ends none is at work,
-#: because `run` does not return before.
+#: Daemons: whatever interrupts the caller, none keeps the interpreter from ending. None is at work then, for
+#: `run` does not return before.
 _workers: list[threading.Thread] = []
 _jobs: SimpleQueue[_Job[Any]] = SimpleQueue()
 
@@ -48,8 +48,8 @@ def run(task: Callable[[int, State], None], count: int, states: Sequence[State])
 class _Job(Generic[State]):
     """What the threads of one `run` share.
 
-    Ctrl-C may come between any two steps of the caller, so each list changes in one step, and no step that was
-    taken has to be remembered.
+    Ctrl-C may come between any two steps of the caller, so each list changes in one step, and no step that
+    was taken has to be remembered.
     """
 
     def __init__(self, task: Callable[[int, State], None], count: int, states: Sequence[State]) -> None:

@@ -67,9 +67,11 @@ def explain_plan(problems: tuple[ConvProblem, ...], device: Device, as_json: boo
 def describe(p: ConvProblem, device: Device) -> dict[str, Any]:
     """Everything about one choice, for JSON."""
     from gpuconv import dispatch
+    from gpuconv.autotune import tuner
 
     tried, weighed, rejects = dispatch.explain(p, device)
-    times = dispatch.measured(p, device) if tried else {}
+    # before a change of the sources something else was measured
+    times = dispatch.measured(p, device) if tried and tuner.known(p, device) is not None else {}
     return {
         "problem": str(p),
         "device": str(device) if device not in _cards() else f"{device.name}, by its data sheet",

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from gpuconv import store
 from gpuconv.autotune import tuner
+from gpuconv.autotune.alone import alone
 from gpuconv.autotune.asked import Wishes
 from gpuconv.autotune.recording import Recorded, Recording
 from gpuconv.autotune.search import BUDGET, Step, Watch
@@ -63,18 +64,21 @@ class Session:
             raise output.Mismatch(f"wrong, and not used: {'; '.join(self.wrong)}")
         if self.not_written:
             raise output.Failure(f"not written: {self.record}")
+        if forgotten := sum(store.unwritten(device) for device in {device for _, device in self.jobs}):
+            raise output.Failure(f"{forgotten} of {len(self.jobs)} results are forgotten with this process")
         if self.missed:
             raise output.Failure(f"{self.missed} of {len(self.jobs)} problems were not tuned")
 
     def _one(self, p: ConvProblem, device: Device, watch: Watch) -> None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            entry = store.find(p, device)
-            if entry is not None and not self.again and tuner.known(p, device) is not None:
-                self.rows.append(_from_store(p, device, entry))
-                return
             try:
-                found = tuner.tune(p, device, self.wishes, watch=watch)
+                with alone(device):  # another process may be about to find it
+                    entry = store.find(p, device)
+                    if entry and not self.again and tuner.known(p, device, self.wishes) is not None:
+                        self.rows.append(_from_store(p, device, entry))
+                        return
+                    found = tuner.tune(p, device, self.wishes, watch=watch)
             except UnsupportedProblem as error:
                 self._miss(p, f"no kernel runs it: {'; '.join(map(str, error.rejects))}")
             except (RuntimeError, MemoryError) as error:
@@ -110,6 +114,10 @@ class Session:
             mean = geometric_mean(gains)
             said = "" if mean is None else f"; gain, geometric mean: {mean:.3f}"
             output.show(Text(""), Text(", ".join(told) + said))
+            if left := sum(row["left"] for row in self.rows):
+                cut = sum(row["left"] > 0 for row in self.rows)
+                passed = f"{left} candidate{'s' * (left > 1)} of {cut} problem{'s' * (cut > 1)}"
+                output.show(Text(f"no time for {passed}: a larger --budget tries more"))
 
     def _save(self, began: str) -> None:
         """One file a device; the first has the name that was asked for."""
@@ -196,6 +204,7 @@ def _row(found: Recorded, device: Device) -> dict[str, Any]:
         "share_of_floor": _share(found.problem, device, best.us),
         "seconds": round(found.seconds, 3),
         "tried": sum(one.us is not None for one in found.tried),
+        "left": found.left,
         "failed": [{"candidate": str(one), "why": one.failure} for one in found.tried if one.failure],
     }
 
@@ -208,12 +217,13 @@ def _from_store(p: ConvProblem, device: Device, entry: store.Entry) -> dict[str,
         "kernel": entry.kernel,
         "config": config,
         "us": entry.us,
-        "default": None,
+        "default": entry.default or None,
         "default_us": entry.default_us,
         "gain": entry.default_us / entry.us,
         "share_of_floor": _share(p, device, entry.us),
         "seconds": 0.0,
         "tried": 0,
+        "left": entry.left,
         "failed": [],
     }
 

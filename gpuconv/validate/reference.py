@@ -15,6 +15,8 @@ from gpuconv.layout import FROM_COMMON, TO_COMMON, common_shape, common_view
 from gpuconv.problem import ConvProblem
 
 Float64 = NDArray[np.float64]
+#: That are looked at of a result too large to compute whole.
+POINTS: Final = 4096
 #: What `numpy.pad` calls the borders.
 PAD_MODES: Final = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
@@ -172,7 +174,7 @@ def _folded(p: ConvProblem, padded: Float64) -> Float64:
     return result
 
 
-def sample_points(problem: ConvProblem, count: int = 4096, seed: int = 0) -> NDArray[np.intp]:
+def sample_points(problem: ConvProblem, count: int = POINTS, seed: int = 0) -> NDArray[np.intp]:
     """Choose elements of the result to check: every corner, the edges, tile borders and random ones.
 
     Returns

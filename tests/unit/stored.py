@@ -30,15 +30,20 @@ def problem(number):
 
 def entry(number=1, **more):
     values = {
+        "problem": problem(number),
         "kernel": "cpu_made_up",
         "config": {"block_kib": 256, "lanes": 2},
         "us": 10.5,
         "default_us": 21.0,
+        "default": "cpu_other(block_kib=128)",
+        "strategy": "heuristic",
+        "budget": 8.0,
+        "left": 0,
         "digest": "0123abcd" * 8,
         "compiler": "",
         "date": "2026-01-31T12:00:00+00:00",
     }
-    return store.Entry(problem=problem(number), **(values | more))
+    return store.Entry(**(values | more))
 
 
 def fresh(monkeypatch, folder):

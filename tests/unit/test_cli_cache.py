@@ -132,7 +132,7 @@ def test_a_folder_of_others_is_not_looked_into(folder):
 
 
 def test_what_is_exported_can_be_imported_elsewhere(tmp_path, monkeypatch):
-    put(real(), real(replace(P, N=2)))
+    put(real(date=now(days=1)), real(replace(P, N=2)))
     put(entry(7), where=CARD)
     out = tmp_path / "out.json"
     (said,) = told("export", out)
@@ -142,7 +142,7 @@ def test_what_is_exported_can_be_imported_elsewhere(tmp_path, monkeypatch):
     assert {path.name for path in files} == {path_of(HERE).name, path_of(CARD).name}
     before = dict(store.entries(HERE))
     fresh(monkeypatch, tmp_path / "elsewhere")
-    put(real(us=3.0, date=now(days=-1)))  # newer than what comes
+    put(real(us=3.0))  # newer than what comes
     (said,) = told("import", out)
     assert (said["new"], said["replaced"], said["kept"]) == (1, 0, 1)
     assert store.find(P, HERE).us == 3.0

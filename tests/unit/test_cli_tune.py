@@ -49,9 +49,7 @@ def test_problems_are_tuned_and_the_second_run_measures_nothing(monkeypatch):
         assert one["us"] > 0
         assert one["gain"] == pytest.approx(one["default_us"] / one["us"])
         assert one["tried"] >= 1
-        assert one["tried"] + len(one["failed"]) == _tries(
-            one["problem"]
-        )  # whoever had no time left is told as well
+        assert one["tried"] + one["left"] + len(one["failed"]) == _tries(one["problem"])
         assert one["device"].startswith("cpu")
     plan = dispatch.plan_for(ConvProblem.parse(P), device.cpu())
     assert (plan.kernel, str(plan.config)) == (first[0]["kernel"], first[0]["config"])
@@ -242,7 +240,7 @@ def test_an_interrupt_keeps_what_is_done(tmp_path, monkeypatch):
     path, seen = tmp_path / "r.json", []
 
     class Impatient(trial.LiveBench):
-        def prepare(self, candidates):
+        def prepare(self, candidates, told):
             seen.append(self.p)
             if len(seen) == 2:
                 raise KeyboardInterrupt
@@ -328,3 +326,38 @@ def test_progress_in_words():
     assert tuning._left(jobs, 0, wishes, 1.0) == "31 s left"
     assert tuning._left(jobs, 2, wishes, 8.0) == "8 s left"
     assert tuning._left(jobs * 100, 2, wishes, 8.0) == "27 min left"
+
+
+def test_what_there_was_no_time_for_is_told_and_tried_when_there_is(monkeypatch):
+    judge = trial.LiveBench.judge
+
+    def slow(self, candidate):
+        failure, seconds = judge(self, candidate)
+        self.clock.hours += 0.06
+        return failure, seconds
+
+    monkeypatch.setattr(trial.CpuClock, "hours", 0.0, raising=False)
+    monkeypatch.setattr(trial.CpuClock, "now", lambda self: self.hours)
+    monkeypatch.setattr(trial.LiveBench, "judge", slow)
+    count = _tries(P)
+    found = run("tune", *QUICK, P)
+    assert (found.exit_code, found.stdout.splitlines()[-1]) == (
+        0,
+        f"no time for {count - 1} candidates of 1 problem: a larger --budget tries more",
+    )
+    (again,) = tuned(P)
+    assert (again["known"], again["left"]) == (True, count - 1)
+    (more,) = results(run("tune", "--json", "--budget", "60", P), "tune")
+    assert (more["known"], more["left"], more["failed"]) == (False, 0, [])
+    (known,) = tuned("--strategy", "random", P)
+    assert known["known"]
+    (all_,) = tuned("--strategy", "exhaustive", P)
+    assert not all_["known"]
+
+
+def test_what_could_not_be_kept_ends_with_1(tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("in the way")
+    found = run("tune", *QUICK, P)
+    assert found.exit_code == 1
+    assert found.stdout.splitlines()[-1].startswith("1 tuned")
+    assert found.stderr.splitlines()[-1] == "gpuconv: 1 of 1 results are forgotten with this process"

@@ -8,10 +8,13 @@ import pytest
 
 from gpuconv import dispatch, store
 from gpuconv.autotune import memory, space
+from gpuconv.autotune.digest import compiler, digest
 from gpuconv.autotune.heuristic import Candidate, predicted
 from gpuconv.backend import device
 from gpuconv.backend.cards import CARDS
 from gpuconv.problem import ConvProblem
+
+from .stored import entry
 
 CPU, H200 = device.cpu(), CARDS["H200"].device
 P = ConvProblem.parse("fprop_n1c64h56w56k64r3s3p1_nchw_f32")
@@ -23,12 +26,10 @@ def own_store(tmp_path, monkeypatch):
     monkeypatch.setenv("GPUCONV_CACHE_DIR", str(tmp_path))
 
 
-def tuned(p, candidate, here, us=1.0):
+def tuned(p, candidate, here, **more):
     """Put it into the store."""
-    entry = store.Entry(
-        p, candidate.kernel.name, asdict(candidate.config), us, 2 * us, "d", "c", "2026-01-01T00:00:00+00:00"
-    )
-    assert store.put(here, [entry])
+    found = entry(problem=p, kernel=candidate.kernel.name, config=asdict(candidate.config), **more)
+    assert store.put(here, [found])
 
 
 def untuned(p, here):
@@ -140,12 +141,20 @@ def test_explain_plan_tells_what_was_measured():
     from tests.command import results, run
 
     best = other(DEEP, H200)
-    tuned(DEEP, best, H200, us=21.5)
-    (found,) = results(run("explain-plan", "--json", "--device", "H200", str(DEEP)), "explain-plan")
-    times = {f"{one['kernel']}({one['config']})": one["measured_us"] for one in found["candidates"]}
-    assert times[str(best)] == 21.5
-    assert times[str(untuned(DEEP, H200))] == 43.0
-    assert sum(time is not None for time in times.values()) == 2
+    today = {"digest": digest(DEEP, best, H200), "compiler": compiler(H200), "us": 21.5, "default_us": 43.0}
+
+    def told():
+        (found,) = results(run("explain-plan", "--json", "--device", "H200", str(DEEP)), "explain-plan")
+        times = {f"{one['kernel']}({one['config']})": one["measured_us"] for one in found["candidates"]}
+        return found, {name: time for name, time in times.items() if time is not None}
+
+    tuned(DEEP, best, H200, **today, default="what ran untuned then(config=1)")
+    assert told()[1] == {str(best): 21.5}
+    tuned(DEEP, best, H200, **today, default=str(untuned(DEEP, H200)))
+    found, times = told()
+    assert times == {str(best): 21.5, str(untuned(DEEP, H200)): 43.0}
     text = run("explain-plan", "--device", "H200", str(DEEP)).stdout
     assert "21.5 us measured; " in text
     assert found["chosen"] == str(best)
+    tuned(DEEP, best, H200, **today | {"digest": "another source"})
+    assert told()[1] == {}

@@ -34,8 +34,9 @@ class Bench:
         self.us, self.wrong, self.dies, self.seen, self.each = us, wrong, dies, seen or {}, each
         self.clock, self.judged, self.rounds, self.prepared = 0.0, [], [], 0
 
-    def prepare(self, found):
+    def prepare(self, found, told):
         self.prepared += len(found)
+        told(len(found), len(found))
 
     def judge(self, candidate):
         level = candidate.config.level
@@ -131,15 +132,62 @@ def test_what_is_hopeless_at_first_sight_is_not_timed():
     # but a short time is not to be believed, and the default always stays
     _, bench, _ = run([10.0, 10.0, 40.0], seen={0: 1e-5, 1: 1e-5, 2: 4e-5})
     assert bench.rounds[0] == [0, 1, 2]
-    _, bench, _ = run([4e6, 1e6], seen={0: 4.0, 1: 1.0})
+    _, bench, _ = run([4e5, 1e5], seen={0: 0.4, 1: 0.1})
     assert bench.rounds[0] == [0, 1]
 
 
 def test_when_the_time_is_over_the_rest_is_not_tried():
     found, bench, _ = run([10.0] + [5.0] * 9, budget=1.0, each=0.15)
     assert bench.judged == [0, 1, 2]
-    assert found.tried[5].failure == "not tried: the time was over"
+    assert (found.tried[5].us, found.tried[5].failure) == (None, None)
+    assert found.left == 7
     assert str(found.best) == name(1)
+
+
+def test_what_comes_before_the_first_judgement_is_not_of_the_budget():
+    class Slow(Bench):
+        def prepare(self, found, told):
+            self.clock += 100.0
+
+    found = search.search(P, candidates(3), Slow([10.0, 5.0, 20.0]), budget=1.0)
+    assert (found.left, str(found.best)) == (0, name(1))
+    assert found.seconds >= 100.0
+
+
+class Honest(Bench):
+    """Takes the time that its calls take: two that warm up, then one each turn."""
+
+    def judge(self, candidate):
+        seconds = self.us[candidate.config.level] / 1e6
+        self.clock += seconds
+        self.judged.append(candidate.config.level)
+        return None, seconds
+
+    def time(self, found, seconds, turns):
+        self.rounds.append([one.config.level for one in found])
+        self.clock += sum(self.us[one.config.level] / 1e6 * (2 + turns) for one in found)
+        return [self.timing(one.config.level) for one in found]
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.5, 1.0, 2.0])
+def test_long_calls_keep_to_the_budget(seconds):
+    us = [seconds * 1e6, *[0.8 * seconds * 1e6] * 15]
+    bench = Honest(us)
+    found = search.search(P, candidates(16), bench, budget=8.0)
+    assert bench.clock <= 8.0 + seconds
+    assert found.left == sum(one.us is None for one in found.tried) == 16 - len(bench.judged)
+    assert (found.left > 0) == (seconds > 0.1)
+    assert str(found.best) == name(1)
+
+
+@pytest.mark.parametrize(("other", "best"), [(1e6, 1), (1.9e6, 0)])
+def test_calls_too_long_for_a_race_are_judged_by_the_first(other, best):
+    """What was seen but once has to be faster by a tenth."""
+    bench = Honest([2e6, other])
+    found = search.search(P, candidates(2), bench, budget=6.0)
+    assert (str(found.best), found.left, bench.rounds) == (name(best), 0, [])
+    found = search.search(P, candidates(2), Honest([2e6, other]), budget=0.5)
+    assert (str(found.best), found.left) == (name(0), 1)
 
 
 def test_a_default_alone_is_timed_once():

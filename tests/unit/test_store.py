@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,10 @@ def test_the_file_is_json_and_its_name_a_digest():
         "config": {"block_kib": 256, "lanes": 2},
         "us": 10.5,
         "default_us": 21.0,
+        "default": "cpu_other(block_kib=128)",
+        "strategy": "heuristic",
+        "budget": 8.0,
+        "left": 0,
         "digest": "0123abcd" * 8,
         "compiler": "",
         "date": "2026-01-31T12:00:00+00:00",
@@ -220,7 +225,7 @@ WRONG = [
     *({"config": config} for config in ({"": 1}, {"a-b": 1}, {f"a{i}": 1 for i in range(33)}, {1: 1})),
     *({"us": us} for us in (0, 0.0, -1.0, float("nan"), float("inf"), True, "1", None, 10**400, 1e13)),
     *({"default_us": us} for us in (0, -0.0, float("-inf"), None)),
-    *({"digest": text} for text in ("é", "a\n", "a" * 201, None, b"")),
+    *({"digest": text} for text in ("é", "a\n", "a" * 401, None, b"")),
     *({"compiler": text} for text in ("\x1b[0m", 13)),
     *(
         {"date": text}
@@ -322,3 +327,12 @@ def test_no_text_becomes_code(path):
         elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             assert isinstance(node.value, ast.Constant)
             assert node.value.value is False
+
+
+def test_a_clock_that_was_ahead_does_not_keep_what_is_found_out():
+    ahead = (datetime.now(UTC) + timedelta(hours=2)).isoformat(timespec="seconds")
+    store.put(CPU, [entry(1, us=5.0, date=ahead)])
+    assert store.find(problem(1), CPU).us == 5.0
+    store.put(CPU, [entry(1, us=6.0, date=datetime.now(UTC).isoformat(timespec="seconds"))])
+    assert store.find(problem(1), CPU).us == 6.0
+    assert store.unwritten(CPU) == 0

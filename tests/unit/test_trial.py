@@ -130,6 +130,22 @@ def test_what_raises_is_passed_over(error, says):
     assert judged(Spoiler(spoil), PROBLEMS[0]) == (says, 0.0)
 
 
+def test_of_what_is_too_large_to_compare_whole_all_must_be_there():
+    p, here = ConvProblem.parse("wgrad_n8c48h112w112k48r3s3p1_nchw_f32"), device.cpu()
+    bench = LiveBench(p, here, 3)
+    right = CpuIm2colGemm()
+    assert bench.judge(Candidate(right, right.default_config(p, here)))[0] is None
+    points = {tuple(point) for point in bench._expected.points.T}
+    assert len(points) < 1500
+    there = next(index for index in np.ndindex(p.operand_shapes[2]) if index not in points)
+
+    def spoil(a, b, out):
+        out[there] = np.nan
+
+    failure, _ = bench.judge(Candidate(Spoiler(spoil), right.default_config(p, here)))
+    assert failure == "wrong: it leaves out what was not sampled"
+
+
 def test_a_lost_device_ends_everything():
     def spoil(a, b, out):
         raise LaunchError("gone")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import warnings
 
 import numpy as np
 import pytest
@@ -13,76 +11,16 @@ import gpuconv
 from gpuconv import calls, dispatch, store
 from gpuconv.autotune import digest, tuner
 from gpuconv.autotune.asked import Wishes
+from gpuconv.autotune.heuristic import Candidate
 from gpuconv.backend import jit
 from gpuconv.errors import LaunchError, LaunchRefused, UnsupportedProblem
 from gpuconv.problem import ConvProblem
 
-from ..problems import public_call
-from ..stand_in import PLAIN, MadeUp, prepared, same
+from ..stand_in import PLAIN, Level, MadeUp
+from .stored import entry
+from .told import OTHER, US, Clock, call, clock, ran
 
-#: Microseconds of each kernel and level; the default is level 2 of the first.
-US = {"only2": 100, "only1": 40, "only0": 80, "other2": 60, "other1": 90, "other0": 95}
-
-
-class Clock:
-    """Takes as long as the table says of what ran last."""
-
-    turn_seconds, least_seconds, rest_seconds, most_calls = 0.001, 0.0, 0.0, 10
-
-    def __init__(self, card, us):
-        self.card, self.us, self.time, self.turns = card, us, 0.0, 0
-
-    def now(self):
-        return self.time
-
-    def turn(self, call, calls):
-        self.turns += 1
-        for _ in range(calls):
-            call()
-        seconds = self.us[self.card.ran[-1].partition("(")[0]] / 1e6
-        self.time += calls * seconds
-        return [seconds] * calls
-
-    def cold(self, call):
-        return None
-
-    def figure(self, seconds):
-        return min(seconds)
-
-    def mhz(self):
-        return None
-
-    def seconds_elsewhere(self):
-        return None
-
-
-@pytest.fixture
-def clock(card, kernels, monkeypatch, tmp_path):
-    """Two kernels on stand-ins, of times that are told, and a store of their own."""
-    monkeypatch.setenv("GPUCONV_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(digest, "_cuda", lambda file: "source")
-    monkeypatch.setattr(digest, "compiler", lambda device: "compiler 1")
-    monkeypatch.setattr(tuner, "compiler", digest.compiler)
-    kernels(MadeUp("only", rank=2), MadeUp("other", rank=1))
-    made = Clock(card, dict(US))
-    monkeypatch.setattr("gpuconv.measure.clock_for", lambda device: made)
-    monkeypatch.setattr(calls, "_plans", {})
-    monkeypatch.setattr(dispatch, "_choices", {})
-    return made
-
-
-OTHER = ConvProblem.parse("fprop_n2c4h6w5k3r3s3p1_nhwc_f32")
-#: Found out on the CPU, before anything is tuned or forced.
-PREPARED = {p: prepared(p) for p in (PLAIN, OTHER)}
-
-
-def call(p=PLAIN, **how):
-    given, right = PREPARED[p]
-    same(public_call(p, given, **how), right)
-
-
-def ran(card):
-    return card.ran[-1]
+__all__ = ["clock"]
 
 
 def test_a_call_tunes_once_and_all_calls_follow(clock, card):
@@ -98,8 +36,8 @@ def test_a_call_tunes_once_and_all_calls_follow(clock, card):
     call(tune=False)
     assert ran(card) == "only1(level=1)"
     assert clock.turns == turns
-    entry = store.find(PLAIN, card.device(0))
-    assert (entry.kernel, entry.config, entry.us, entry.default_us) == ("only", {"level": 1}, 40, 100)
+    found = store.find(PLAIN, card.device(0))
+    assert (found.kernel, found.config, found.us, found.default_us) == ("only", {"level": 1}, 40, 100)
 
 
 def test_another_process_measures_and_compiles_nothing(clock, card, monkeypatch):
@@ -176,22 +114,22 @@ def _of(kernel, level, problem=PLAIN, **more):
         "compiler": "c",
         "date": "2099-01-01T00:00:00+00:00",
     }
-    return store.Entry(problem=problem, kernel=kernel, config={"level": level}, **(values | more))
+    return entry(problem=problem, kernel=kernel, **({"config": {"level": level}} | values | more))
 
 
 @pytest.mark.parametrize(
-    "entry",
+    "found",
     [
         _of("nobody", 1),
         _of("only", 7),
         _of("only", -1),
-        store.Entry(PLAIN, "only", {}, 1.0, 1.0, "", "", "2099-01-01T00:00:00+00:00"),
-        store.Entry(PLAIN, "only", {"level": 1, "more": 1}, 1.0, 1.0, "", "", "2099-01-01T00:00:00+00:00"),
-        store.Entry(PLAIN, "only", {"depth": 1}, 1.0, 1.0, "", "", "2099-01-01T00:00:00+00:00"),
+        _of("only", 1, config={}),
+        _of("only", 1, config={"level": 1, "more": 1}),
+        _of("only", 1, config={"depth": 1}),
     ],
 )
-def test_what_is_not_among_todays_candidates_never_runs(clock, card, entry):
-    store.put(card.device(0), [entry])
+def test_what_is_not_among_todays_candidates_never_runs(clock, card, found):
+    store.put(card.device(0), [found])
     call()
     assert ran(card) == "only2(level=2)"
 
@@ -257,53 +195,27 @@ def test_an_interrupt_leaves_what_was_there(clock, card, monkeypatch):
     assert ran(card) == "only2(level=2)"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_child_of_a_process_that_tunes_can_tune(clock, card):
-    with tuner._lock:
-        done = threading.Event()
-        found = []
-
-        def fork():  # from a thread that does not hold the lock
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads is the point
-                pid = os.fork()
-            if not pid:
-                call(tune=True)
-                os._exit(0)
-            found.append(os.waitpid(pid, 0)[1])
-            done.set()
-
-        threading.Thread(target=fork).start()
-        assert done.wait(20)
-    assert found == [0]
-
-
-def test_what_is_known_waits_for_no_search(clock, card):
-    call(tune=True)
-    calls._plans.clear()
-    with tuner._lock:
-        thread = threading.Thread(target=call, kwargs={"tune": True})
-        thread.start()
-        thread.join(10)
-        assert not thread.is_alive()
-
-
-def test_a_call_that_looked_before_a_tuning_is_not_remembered(clock, card, monkeypatch):
-    """Between its plan and the table another thread tunes."""
-    find = calls._find
-
-    def slow(found, options, launcher):
-        plan = find(found, options, launcher)
-        if found.tune is None:
-            monkeypatch.setattr(calls, "_find", find)
-            call(tune=True)
-        return plan
-
-    monkeypatch.setattr(calls, "_find", slow)
-    call()
-    assert ran(card) == "only2(level=2)"
-    call()
-    assert ran(card) == "only1(level=1)"
+@pytest.mark.parametrize(
+    ("more", "wishes", "known"),
+    [
+        ({}, Wishes(), True),
+        ({}, Wishes(budget=100.0), True),
+        ({}, Wishes(strategy="random"), True),
+        ({}, Wishes(strategy="exhaustive"), False),
+        ({"strategy": "exhaustive"}, Wishes(strategy="exhaustive"), True),
+        ({"left": 3, "budget": 1.0}, Wishes(), False),
+        ({"left": 3, "budget": 1.0}, Wishes(budget=1.0), True),
+        ({"left": 3, "budget": 1.0}, Wishes(budget=1.1), False),
+        ({"left": 3, "budget": 3.0}, Wishes(), True),
+        ({"digest": "another"}, Wishes(), False),
+    ],
+)
+def test_what_is_known_depends_on_what_was_tried(clock, card, more, wishes, known):
+    here = card.device(0)
+    first = Candidate(MadeUp("only"), Level(1))
+    given = {"digest": digest.digest(PLAIN, first, here), "compiler": "compiler 1", "budget": 3.0, "left": 0}
+    store.put(here, [entry(problem=PLAIN, kernel="only", config={"level": 1}, **given | more)])
+    assert (tuner.known(PLAIN, here, wishes) is not None) == known
 
 
 def test_what_won_before_is_tried_again_and_keeps_its_place(clock, card):
@@ -368,10 +280,13 @@ def test_cubins_are_compiled_ahead_side_by_side(monkeypatch):
     monkeypatch.setattr(trial, "_compiles", lambda device: True)
     bench = trial.LiveBench(p, device, 1, workers=3, clock=Clock(None, {}))
     candidates = space.proposals(p, device)[:12]
-    bench.prepare(candidates)
+    monkeypatch.setattr(bench, "_ready", lambda candidate: None)
+    told = []
+    bench.prepare(candidates, lambda *how_far: told.append(how_far))
     wanted = {s.binary for k, c, *_ in candidates for s in k.launches(p, c, device)}
     assert set(found) == wanted
     assert len(found) == len(wanted) > 6
+    assert sorted(told) == [(done, len(wanted)) for done in range(len(wanted) + 1)]
 
 
 def test_results_stay_within_the_bound_whatever_is_tuned(tmp_path, monkeypatch):
