@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gpuconv.kernels.cuda.implicit_gemm_sm80 import CudaImplicitGemmSm80
+from gpuconv.kernels.cuda.mma_tiles import MmaConfig
 from gpuconv.kernels.cuda.params import GemmParams
 from gpuconv.problem import ConvProblem
 from gpuconv.validate import tolerance
@@ -164,6 +165,25 @@ def test_memory_traffic_is_near_the_least(has_compiler, text, block_k):
     load, store = counts.total("global load"), counts.total("global store")
     assert load.sectors <= (TRAFFIC[text] + 0.005) * load.ideal_sectors, counts
     assert store.sectors == store.ideal_sectors, counts
+
+
+#: Rows of the input, places of a stage and threads: of a row, more than one piece of 16 bytes is stored together.
+SMALL = [(32, 32, 128), (16, 32, 128), (64, 64, 256), (32, 64, 256), (16, 64, 128)]
+
+
+@pytest.mark.parametrize("channels", [36, 34])
+@pytest.mark.parametrize(("block_m", "block_k", "threads"), SMALL)
+def test_short_copies_of_many_threads_meet_no_bank_twice(has_compiler, channels, block_m, block_k, threads):
+    counting = EmulatedMachine(count=True)
+    p = ConvProblem.parse(f"fprop_n1c{channels}h8w8k64r1s1_nhwc-ohwi_f16")
+    block_n = threads // 32 * 256 // block_m
+    config = MmaConfig(block_m, block_n, block_k, 16, 16, stages=2, chain=1)
+    assert KERNEL.check_config(p, config, counting.device) is None
+    check(Case(p, KERNEL, config), [counting])
+    counts = counting.emulator.counters
+    copies = [one.tally for one in counts.sites if (one.file, one.kind) == ("copy.cuh", "shared store")]
+    assert copies, counts
+    assert all(tally.wavefronts == tally.ideal_wavefronts for tally in copies), counts
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])

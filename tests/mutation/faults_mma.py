@@ -149,6 +149,20 @@ COPIES = (
         "some rows are copied twice and others never",
     ),
     _header(
+        "mma/copy",
+        "short-rows-side-by-side",
+        "(turn % kWindows * kPieces + turn / kWindows - turn) * Rows::kTogether",
+        "0",
+        "vectors of two rows that are stored together meet in their banks",
+    ),
+    _header(
+        "mma/copy",
+        "short-rows-twice",
+        "turn % kWindows * kPieces + turn / kWindows - turn",
+        "turn % kWindows * kPieces - turn",
+        "some rows are copied twice and others never",
+    ),
+    _header(
         "mma/swizzle",
         "turned-too-slowly",
         "row / kTogether % kPieces * 16",

@@ -13,9 +13,9 @@ __host__ __device__ constexpr int turned(int place) { return place ^ place / 8 %
 
 // Who copies what. Vectors of neighbours in memory lie along the depth or along the outer axis, and so do the rows
 // of shared memory. Along the depth neighbouring threads take a row's neighbouring vectors of 16 bytes, so that
-// requests are of whole rows; of shorter vectors, those of one piece and then the next row's. Along the outer axis they
-// take 64 bytes of a row, so that a thread has to do with few places of the depth. Either way stores meet no bank
-// twice.
+// requests are of whole rows; of shorter vectors, those of one piece and then the next row's, or of several pieces where
+// threads are many. Along the outer axis they take 64 bytes of a row, so that a thread has to do with few places of the
+// depth. Either way stores meet no bank twice.
 template <class Element_, int Outer, int Depth, int Threads, bool AlongDepth, int Vector>
 struct CopyMap {
   using Element = Element_;
@@ -40,7 +40,7 @@ struct CopyMap {
   // First place of a thread's vectors in the tile.
   static __device__ __forceinline__ int outer(int p) {
     const int thread = AlongDepth ? threadIdx.x / kThreadsDown : threadIdx.x % kThreadsAcross;
-    return thread * kOuterVector + p * kOuterStep;
+    return apart(thread) * kOuterVector + p * kOuterStep;
   }
   static __device__ __forceinline__ int depth(int d) {
     const int thread = AlongDepth ? threadIdx.x % kThreadsDown : threadIdx.x / kThreadsAcross;
@@ -51,6 +51,15 @@ struct CopyMap {
   static __device__ __forceinline__ int place(int d) { return turned(depth(d)); }
 
  private:
+  using Rows = Swizzle<kDown * kDepthVector * static_cast<int>(sizeof(Element))>;  // where they lie along the depth
+  // Of each row that many pieces, and eight pieces are stored together: of rows whose turns are as far apart.
+  static constexpr int kPieces = kThreadsDown * Vector / 8;
+  static constexpr bool kApart = AlongDepth && Vector < 8 && kPieces > 1 && kPieces < Rows::kPieces;
+  static __device__ __forceinline__ constexpr int apart(int row) {
+    constexpr int kWindows = kApart ? Rows::kPieces / kPieces : 1;
+    const int turn = row / Rows::kTogether % Rows::kPieces;
+    return kApart ? row + (turn % kWindows * kPieces + turn / kWindows - turn) * Rows::kTogether : row;
+  }
   // The same 64 bytes of rows that are four apart lie in different banks, where rows have 128 and more.
   static constexpr bool kFar = !AlongDepth && Outer * sizeof(Element) >= 128;
   static __device__ __forceinline__ constexpr int far(int row) {
