@@ -95,7 +95,7 @@ def row(kernel: CudaKernel[Any], p: ConvProblem, card: Card) -> dict[str, Any]:
 def cycles(loop: sass.Loop, work: Work, config: Any, card: Card) -> dict[str, float]:
     """How long a warp's turn of the loop keeps each unit of an SM busy: the mean of a block's warps."""
     lanes = card.tensor_lanes if work.tensor else card.f64_lanes if work.wide else card.f32_lanes
-    # beside tensor cores one thread for each place of a stage writes where it lies
+    # beside tensor cores a table, where there is one, is written by a thread for each place of a stage
     idle = 1 - ceil(config.block_k / 32) / ceil(work.threads / 32) if work.tensor else 0
     return {
         "multiplying": loop.kinds["multiply"] * _share(work) * 32 / lanes,

@@ -48,8 +48,8 @@ __device__ __forceinline__ void multiply(const GemmParams& params, const Block& 
   locate_in(in, params, block);
   locate_taps(taps, params, block);
   auto load = [&](int t) {
-    in.load<Aligned>(tables[t % 2].in, params.rows.in_size, params.columns.in_size);
-    taps.load<Aligned>(tables[t % 2].taps);
+    in.load<Aligned>(Tabled<DepthPlace>{tables[t % 2].in}, params.rows.in_size, params.columns.in_size);
+    taps.load<Aligned>(Tabled<DepthOffset>{tables[t % 2].taps});
   };
   auto put = [&](int t) {
     Sum* stage = stages + t % 2 * kStageCells;

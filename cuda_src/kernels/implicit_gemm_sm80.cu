@@ -6,7 +6,7 @@
 // is a ring of stages of BLOCK_K places of the depth; STAGES - 1 are on their way while one is multiplied:
 //
 //                       BLOCK_N                      shared memory
-//                  ┌─────────┬──────┐                  table  twice: offset and cell of each place of a stage
+//                  ┌─────────┬──────┐                  table  if any, twice: offset and cell of a stage's places
 //          BLOCK_K │  taps   │      │                  ring   STAGES times [in][taps], rows as they lie in memory:
 //                  └─────────┴──────┘                         [m][k] or [k][m], [n][k] or [k][n]
 //        BLOCK_K     WARP_N                            pieces of 16 bytes turned, see mma/swizzle.cuh
@@ -18,13 +18,16 @@
 //       └───────┘  └─────────┴──────┘
 //
 // Iteration t waits until stage t is there and everyone is done with stage t - 1, whose place stage t + STAGES - 1 then
-// takes, by asynchronous copies that its table tells the addresses of; meanwhile the first BLOCK_K threads fill the
-// table of the next. So addresses cost a few additions a copy, and a stage one barrier. Cells outside the input and
-// places beyond the end of the sum are zeros on their way.
+// takes, by asynchronous copies; then threads find where the next stage's places of the depth lie. With copies of 16
+// bytes a thread has one place of each operand and counts for itself: ldmatrix and copies alone keep shared memory about
+// as busy as mma.sync does Hopper's tensor cores. Where it has several, the first BLOCK_K threads fill a table for all.
+// So addresses cost a few additions a copy, and a stage one barrier. Cells outside the input and places beyond the end
+// of the sum are zeros on their way.
 //
 // Vectors of one element, and any in arrays that are not aligned for longer ones, go through registers.
 //
-// include/gpuconv/mma/ holds the rooms: config, tiles, swizzle, copy, sums, results.
+// include/gpuconv/mma/ holds the rooms: config, tiles, swizzle, copy, places, sums, results.
+#include <gpuconv/mma/places.cuh>
 #include <gpuconv/mma/results.cuh>
 
 namespace gpuconv {
@@ -32,41 +35,28 @@ namespace {
 
 template <bool Aligned>
 __device__ __forceinline__ void multiply(const GemmParams& params, const Block& block, Sums& sums) {
-  Table* tables = reinterpret_cast<Table*>(ptx::dynamic_shared() + kTablesAt);
   unsigned char* ring = ptx::dynamic_shared() + kRingAt;
-  const int writer = threadIdx.x;
-  auto* waiting = reinterpret_cast<Waiting<BLOCK_K>*>(ptx::dynamic_shared() + kCursorsAt);
-  if (writer < BLOCK_K) {
-    Cursor(params.channels, block.rows, block.columns, block.first, writer).wait_first(waiting, writer);
-  }
-  auto write = [&](int table, bool wanted) {
-    if (writer >= BLOCK_K) return;
-    Cursor cursor(params.channels, waiting, writer);
-    cursor.write(tables + (table & 1), turned(writer), params, wanted);
-    cursor.next();
-    cursor.wait(waiting, writer);
-  };
+  Places places(params, block);
   In in;
   Taps taps;
   locate_in(in, params, block);
   locate_taps(taps, params, block);
-  auto load = [&](int table, int slot) {
-    const Table& places = tables[table & 1];
+  auto load = [&](int stage, int slot) {
     in.flight.tile = ring + slot * kStageBytes;
     taps.flight.tile = ring + slot * kStageBytes + kInBytes;
-    if constexpr (INSIDE) in.template load<Aligned>(places.in);
-    else in.template load<Aligned>(places.in, params.rows.in_size, params.columns.in_size);
-    taps.template load<Aligned>(places.taps);
+    if constexpr (INSIDE) in.template load<Aligned>(places.in(stage));
+    else in.template load<Aligned>(places.in(stage), params.rows.in_size, params.columns.in_size);
+    taps.template load<Aligned>(places.taps(stage));
     ptx::cp_async_commit_group();
   };
 
-  // Stages that are left, this one among them, number the tables as well.
+  // Stages that are left, this one among them, name them as well.
   int left = block.last - block.first;
-  write(left, true);
+  places.write(params, left, true);
   for (int t = 0; t < STAGES - 1; ++t) {
     __syncthreads();
     load(left - t, t);
-    write(left - t - 1, t + 1 < left);
+    places.write(params, left - t - 1, t + 1 < left);
   }
   int slot = 0, free = STAGES - 1;
 #pragma unroll 1
@@ -74,7 +64,7 @@ __device__ __forceinline__ void multiply(const GemmParams& params, const Block& 
     ptx::cp_async_wait_group<STAGES - 2>();
     __syncthreads();
     load(left - (STAGES - 1), free);  // nothing but zeros where the block's part of the sum is over
-    write(left - STAGES, left > STAGES);
+    places.write(params, left - STAGES, left > STAGES);
     sums.add_stage(ring, slot * kStageBytes);
     free = slot;
     slot = slot + 1 == STAGES ? 0 : slot + 1;

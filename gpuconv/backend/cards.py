@@ -1,9 +1,11 @@
 """Cards by name: facts and rates of one typical card for each compute capability, from datasheets.
 
 Shared memory and lanes are those of the CUDA C++ programming guide's tables of compute capabilities; SMs,
-clock (boost) and bandwidth those of the vendor's datasheet of the card named. Tensor lanes follow from the
-datasheet's dense 16-bit rate with float32 sums; of Hopper's, mma.sync reaches some 65 % (arXiv 2501.12084),
-and on Blackwell's data center cards it is taken to be as fast as on Ampere's.
+clock (boost) and bandwidth those of the vendor's datasheet of the card named. Tensor lanes are its dense
+16-bit rate with float32 sums, divided by SMs, clock and two: 65 TFLOP/s of T4, 312 of A100, 71 of
+RTX 3090, 165 of RTX 4090, 210 of RTX 5090. Hopper's 989 are given for 1.83 GHz, not for the boost clock: 2048
+lanes, of which mma.sync reaches some 65 % (arXiv 2501.12084), so 1331. On Blackwell's data center cards it is
+taken to be as fast as on Ampere's.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ CARDS: Final = {
         _card("A100", (8, 0), 108, (163, 164), 40, 1.41, 1555, (64, 32, 1024), 2048),
         _card("RTX 3090", (8, 6), 82, (99, 100), 6, 1.695, 936, (128, 2, 256), 1536),
         _card("RTX 4090", (8, 9), 128, (99, 100), 72, 2.52, 1008, (128, 2, 256), 1536),
-        _card("H200", (9, 0), 132, (227, 228), 50, 1.98, 4800, (128, 64, 1230), 2048),
+        _card("H200", (9, 0), 132, (227, 228), 50, 1.98, 4800, (128, 64, 1331), 2048),
         _card("B200", (10, 0), 148, (227, 228), 126, 1.965, 8000, (128, 64, 1024), 2048),
         _card("RTX 5090", (12, 0), 170, (99, 100), 96, 2.407, 1792, (128, 2, 256), 1536),
     )

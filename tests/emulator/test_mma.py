@@ -167,7 +167,7 @@ def test_memory_traffic_is_near_the_least(has_compiler, text, block_k):
     assert store.sectors == store.ideal_sectors, counts
 
 
-#: Rows of the input, places of a stage and threads: of a row, more than one piece of 16 bytes is stored together.
+#: Rows of the input, places of a stage and threads: more than a piece of a row is stored together.
 SMALL = [(32, 32, 128), (16, 32, 128), (64, 64, 256), (32, 64, 256), (16, 64, 128)]
 
 

@@ -19,13 +19,13 @@ KERNEL = CudaImplicitGemmSm80()
 LARGE = MmaConfig(chain=1)
 #: Two problems of 128 × 128 results each, the stages by which they differ, and the most wavefronts of one.
 STAGES = {
-    "fprop, HWIO": ("fprop_n1c{}h16w8k128r3s3p1_nhwc_f16", 64, 128, 18, 426),
-    "fprop, OHWI": ("fprop_n1c{}h16w8k128r3s3p1_nhwc-ohwi_f16", 64, 128, 18, 426),
-    "fprop 1x1": ("fprop_n1c{}h16w8k128r1s1_nhwc-ohwi_f16", 64, 128, 2, 426),
-    "dgrad, HWIO": ("dgrad_n1c128h16w8k{}r3s3p1_nhwc_f16", 64, 128, 18, 426),
-    "dgrad, OHWI": ("dgrad_n1c128h16w8k{}r3s3p1_nhwc-ohwi_f16", 64, 128, 18, 426),
-    "wgrad": ("wgrad_n1c128h{}w32k128r1s1_nhwc_f16", 16, 32, 16, 426),
-    "wgrad, OHWI": ("wgrad_n1c128h{}w32k128r1s1_nhwc-ohwi_f16", 16, 32, 16, 426),
+    "fprop, HWIO": ("fprop_n1c{}h16w8k128r3s3p1_nhwc_f16", 64, 128, 18, 384),
+    "fprop, OHWI": ("fprop_n1c{}h16w8k128r3s3p1_nhwc-ohwi_f16", 64, 128, 18, 384),
+    "fprop 1x1": ("fprop_n1c{}h16w8k128r1s1_nhwc-ohwi_f16", 64, 128, 2, 384),
+    "dgrad, HWIO": ("dgrad_n1c128h16w8k{}r3s3p1_nhwc_f16", 64, 128, 18, 384),
+    "dgrad, OHWI": ("dgrad_n1c128h16w8k{}r3s3p1_nhwc-ohwi_f16", 64, 128, 18, 384),
+    "wgrad": ("wgrad_n1c128h{}w32k128r1s1_nhwc_f16", 16, 32, 16, 384),
+    "wgrad, OHWI": ("wgrad_n1c128h{}w32k128r1s1_nhwc-ohwi_f16", 16, 32, 16, 384),
 }
 
 

@@ -83,8 +83,8 @@ DEPTH = (
     header(
         "tile/depth",
         "sum-end-ignored",
-        "there ? static_cast<int>(r) * params.dilation_h : kNowhere",
-        "static_cast<int>(r) * params.dilation_h",
+        "there ? static_cast<int>(r()) * params.dilation_h : kNowhere",
+        "static_cast<int>(r()) * params.dilation_h",
         "places beyond the end meet cells",
     ),
     header(
@@ -97,15 +97,15 @@ DEPTH = (
     header(
         "tile/depth",
         "row-undilated",
-        "static_cast<int>(r) * params.dilation_h",
-        "static_cast<int>(r)",
+        "static_cast<int>(r()) * params.dilation_h",
+        "static_cast<int>(r())",
         "the padding is tested at other rows",
     ),
     header(
         "tile/depth",
         "column-dilated-as-row",
-        "static_cast<int>(s) * params.dilation_w",
-        "static_cast<int>(s) * params.dilation_h",
+        "static_cast<int>(s()) * params.dilation_w",
+        "static_cast<int>(s()) * params.dilation_h",
         "the padding is tested at other columns",
     ),
     header(

@@ -56,8 +56,8 @@ PIPELINE = (
     ),
     _kernel(
         "table-overwritten",
-        "write(left - STAGES, left > STAGES);",
-        "write(left - STAGES + 1, left > STAGES);",
+        "places.write(params, left - STAGES, left > STAGES);",
+        "places.write(params, left - STAGES + 1, left > STAGES);",
         "the table that is being read is written over",
     ),
     _kernel(
@@ -68,8 +68,8 @@ PIPELINE = (
     ),
     _kernel(
         "past-the-split",
-        "write(left - t - 1, t + 1 < left);",
-        "write(left - t - 1, true);",
+        "places.write(params, left - t - 1, t + 1 < left);",
+        "places.write(params, left - t - 1, true);",
         "a short sum goes on into what is another block's",
     ),
     _kernel(
@@ -82,8 +82,6 @@ PIPELINE = (
         "slot == STAGES ? 0",
         "stages lie behind the ring",
     ),
-    _kernel("table-unturned", "turned(writer)", "writer", "places are looked for where others lie"),
-    _kernel("cursor-stays", "    cursor.next();\n", "", "every stage is the first"),
     _kernel(
         "taps-not-aligned",
         " &&\n                         is_aligned<Pack<Element, TAPS_VECTOR>>(params.taps)",
@@ -130,8 +128,8 @@ COPIES = (
     _header(
         "mma/copy",
         "threads-overlap-down",
-        "const int thread = AlongDepth ? threadIdx.x % kThreadsDown : threadIdx.x / kThreadsAcross;",
-        "const int thread = AlongDepth ? threadIdx.x % kThreadsDown : 0;",
+        "AlongDepth ? thread % kThreadsDown : thread / kThreadsAcross",
+        "AlongDepth ? thread % kThreadsDown : 0",
         "threads copy each other's rows",
     ),
     _header(
@@ -385,8 +383,8 @@ HOST = (
     _host(
         "mma_tiles",
         "cursors-nowhere",
-        "128 + 80 * cfg.block_k",
-        "128 + 48 * cfg.block_k",
+        "tables = 80 * cfg.block_k",
+        "tables = 48 * cfg.block_k",
         "shared memory is too small",
     ),
     _host(

@@ -115,12 +115,18 @@ class MmaTiles(Product):
         return self._map(self.cfg.block_n, self.taps_along_depth, self.taps_run)
 
     @property
+    def tabled(self) -> bool:
+        """Whether threads have several places of the depth each, which a table tells them of."""
+        return max(self.in_map.shares[1], self.taps_map.shares[1]) > 1
+
+    @property
     def smem_bytes(self) -> int:
-        """Dynamic shared memory of a block: offsets, tables and their cursors; then stages or results."""
+        """Dynamic shared memory of a block: offsets, any tables and their cursors; then stages or results."""
         cfg = self.cfg
         stages = cfg.stages * cfg.block_k * (cfg.block_m + cfg.block_n) * 2
         results = cfg.threads // 32 * 16 * (cfg.warp_n + 8) * 4
-        return 8 * cfg.block_m + 128 + 80 * cfg.block_k + max(stages, results)
+        tables = 80 * cfg.block_k if self.tabled else 0
+        return 8 * cfg.block_m + 128 + tables + max(stages, results)
 
     def roundings(self, splits: int) -> int:
         """Units of roundoff that the worst data can cost: of each level's sums, one after the other.

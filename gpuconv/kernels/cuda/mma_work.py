@@ -8,7 +8,7 @@ from typing import Final
 from gpuconv.kernels.cuda.mma_tiles import STEP, CopyMap, MmaTiles
 from gpuconv.kernels.work import Work
 
-#: Instructions of a stage beside products and copies: the table's next place, the ring, the barrier.
+#: Instructions of a stage beside products and copies: the next place of the depth, the ring, the barrier.
 _STAGE: Final = 70
 _COPY: Final = 8  # a place, limits, an address, the copy
 _ELEMENT: Final = 5  # more for each element that goes through registers

@@ -13,9 +13,9 @@ __host__ __device__ constexpr int turned(int place) { return place ^ place / 8 %
 
 // Who copies what. Vectors of neighbours in memory lie along the depth or along the outer axis, and so do the rows
 // of shared memory. Along the depth neighbouring threads take a row's neighbouring vectors of 16 bytes, so that
-// requests are of whole rows; of shorter vectors, those of one piece and then the next row's, or of several pieces where
-// threads are many. Along the outer axis they take 64 bytes of a row, so that a thread has to do with few places of the
-// depth. Either way stores meet no bank twice.
+// requests are of whole rows; of shorter vectors, those of one piece and then the next row's, or of several pieces
+// where threads are many. Along the outer axis they take 64 bytes of a row, so that a thread has to do with few places
+// of the depth. Either way stores meet no bank twice.
 template <class Element_, int Outer, int Depth, int Threads, bool AlongDepth, int Vector>
 struct CopyMap {
   using Element = Element_;
@@ -42,9 +42,9 @@ struct CopyMap {
     const int thread = AlongDepth ? threadIdx.x / kThreadsDown : threadIdx.x % kThreadsAcross;
     return apart(thread) * kOuterVector + p * kOuterStep;
   }
-  static __device__ __forceinline__ int depth(int d) {
-    const int thread = AlongDepth ? threadIdx.x % kThreadsDown : threadIdx.x / kThreadsAcross;
-    return far(thread) * kDepthVector + depth_step(d);
+  static __device__ __forceinline__ int depth(int d) { return first_depth(threadIdx.x) + depth_step(d); }
+  static __device__ __forceinline__ constexpr int first_depth(int thread) {
+    return far(AlongDepth ? thread % kThreadsDown : thread / kThreadsAcross) * kDepthVector;
   }
   // From a thread's first place of the depth to another; both have no bit in common.
   static __device__ __forceinline__ constexpr int depth_step(int d) { return far(d * kThreadsDown) * kDepthVector; }
@@ -66,6 +66,14 @@ struct CopyMap {
     return kFar ? row / 8 * 8 + row % 2 * 4 + row / 2 % 4 : row;
   }
 };
+
+// Whether every thread has its first place of the depth in both operands.
+template <class A, class B>
+__host__ __device__ constexpr bool same_depths(int threads) {
+  for (int thread = 0; thread < threads; ++thread)
+    if (A::first_depth(thread) != B::first_depth(thread)) return false;
+  return true;
+}
 
 // Under way to a stage, row by row as `Map` has it.
 template <class Map>

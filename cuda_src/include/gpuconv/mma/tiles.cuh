@@ -24,22 +24,28 @@ using TapsMap = CopyMap<Element, BLOCK_N, BLOCK_K, kThreads, TAPS_ALONG_DEPTH, T
 template <class Map, bool Inside>
 struct InOf {
   using Type = InOperand<Map, Copies<Map>>;
+  using Place = DepthPlace;
 };
 template <class Map>
 struct InOf<Map, true> {
   using Type = TapsOperand<Map, Copies<Map>, Address[Map::kOuters]>;
+  using Place = DepthOffset;
 };
 using In = InOf<InMap, INSIDE>::Type;
+using InPlace = InOf<InMap, INSIDE>::Place;
 using Taps = TapsOperand<TapsMap, Copies<TapsMap>>;
 using Table = DepthTable<BLOCK_K>;
 using Cursor = DepthCursor<BLOCK_K, CHANNELS_FIRST>;
+// Whether a table tells threads where their places of the depth lie, see mma/places.cuh.
+constexpr bool kTabled = InMap::kDepths > 1 || TapsMap::kDepths > 1;
 
-// Shared memory: where each row of the block lies in the result, the block's corner, two tables, the cursors that write
-// them, then the stages of [in][taps]. What a thread needs but once in a while waits there: registers are for sums.
+// Shared memory: where each row of the block lies in the result, the block's corner, where needed two tables and the
+// cursors that write them, then the stages of [in][taps]. What a thread needs but once in a while waits there:
+// registers are for sums.
 constexpr int kCornerAt = BLOCK_M * sizeof(long long);
 constexpr int kTablesAt = kCornerAt + 128;
 constexpr int kCursorsAt = kTablesAt + 2 * sizeof(Table);
-constexpr int kRingAt = kCursorsAt + sizeof(Waiting<BLOCK_K>);
+constexpr int kRingAt = kTabled ? kCursorsAt + static_cast<int>(sizeof(Waiting<BLOCK_K>)) : kTablesAt;
 constexpr int kInBytes = Copies<InMap>::kTileBytes, kTapsBytes = Copies<TapsMap>::kTileBytes;
 constexpr int kStageBytes = kInBytes + kTapsBytes;
 static_assert(kInBytes % Copies<TapsMap>::kRowBytes == 0 && kStageBytes % Copies<TapsMap>::kRowBytes == 0 &&

@@ -1,5 +1,6 @@
-// The depth of an implicit matrix product: products of one result, counted over channels and taps. A table in shared
-// memory holds, for each place of a stage, where its operands lie relative to a pixel and to a filter.
+// The depth of an implicit matrix product: products of one result, counted over channels and taps. A cursor tells of a
+// place in stage after stage where its operands lie relative to a pixel and to a filter; a table in shared memory holds
+// that for each place of a stage.
 #pragma once
 
 #include <gpuconv/params.cuh>
@@ -38,12 +39,33 @@ struct alignas(16) DepthPlace {
   // Cells of the input from that of the first tap; the row is kNowhere beyond the end of the sum.
   __device__ __forceinline__ unsigned row() const { return words[2]; }
   __device__ __forceinline__ unsigned column() const { return words[3]; }
+  // All that counts where no cell lies outside.
+  __device__ __forceinline__ operator DepthOffset() const { return {offset()}; }
 };
 
 template <int BlockK>
 struct DepthTable {
   DepthPlace in[BlockK];
   DepthOffset taps[BlockK];
+};
+
+// Places of a thread as operands ask for them, by where they are in the stage: read from a table, each `As` the part of
+// it that is needed.
+template <class Place, class As = Place>
+struct Tabled {
+  const Place* places;
+
+  __device__ __forceinline__ As operator[](int place) const {
+    return ptx::ld_shared(reinterpret_cast<const As*>(&places[place]));
+  }
+};
+
+// The only one that the thread has.
+template <class Place>
+struct OnePlace {
+  Place place;
+
+  __device__ __forceinline__ Place operator[](int) const { return place; }
 };
 
 struct alignas(16) StoredDigits {
@@ -96,20 +118,29 @@ struct DepthCursor {
   __device__ __forceinline__ void next() { at = radices.sum(at, step); }
 
   // `wanted`: whether the stage is to be loaded at all.
+  __device__ __forceinline__ DepthPlace cell(const GemmParams& params, bool wanted) const {
+    const bool there = wanted && inside();
+    const int row = there ? static_cast<int>(r()) * params.dilation_h : kNowhere;
+    const int column = static_cast<int>(s()) * params.dilation_w;
+    return DepthPlace::of(DepthOffset::of(bytes(params.in_steps), there), row, column);
+  }
+  __device__ __forceinline__ DepthOffset tap(const GemmParams& params, bool wanted) const {
+    return DepthOffset::of(bytes(params.taps_steps), wanted && inside());
+  }
   __device__ __forceinline__ void write(DepthTable<BlockK>* table, int place, const GemmParams& params,
                                         bool wanted) const {
-    // unsigned: half the instructions of a signed product with 64 bits
-    const unsigned c = ChannelsFirst ? at.low : at.high;
-    const unsigned r = ChannelsFirst ? at.high : at.mid;
-    const unsigned s = ChannelsFirst ? at.mid : at.low;
-    const bool there = wanted && at.high < (ChannelsFirst ? rows : channels);
-    const DepthSteps &in = params.in_steps, &taps = params.taps_steps;
-    const int row = there ? static_cast<int>(r) * params.dilation_h : kNowhere;
-    const int column = static_cast<int>(s) * params.dilation_w;
-    const DepthOffset to_cell = DepthOffset::of(c * in.channel + r * in.row + s * in.column, there);
-    const DepthOffset to_tap = DepthOffset::of(c * taps.channel + r * taps.row + s * taps.column, there);
-    ptx::st_shared(&table->in[place], DepthPlace::of(to_cell, row, column));
-    ptx::st_shared(&table->taps[place], to_tap);
+    ptx::st_shared(&table->in[place], cell(params, wanted));
+    ptx::st_shared(&table->taps[place], tap(params, wanted));
+  }
+
+ private:
+  // unsigned: half the instructions of a signed product with 64 bits
+  __device__ __forceinline__ unsigned c() const { return ChannelsFirst ? at.low : at.high; }
+  __device__ __forceinline__ unsigned r() const { return ChannelsFirst ? at.high : at.mid; }
+  __device__ __forceinline__ unsigned s() const { return ChannelsFirst ? at.mid : at.low; }
+  __device__ __forceinline__ bool inside() const { return at.high < (ChannelsFirst ? rows : channels); }
+  __device__ __forceinline__ long long bytes(const DepthSteps& steps) const {
+    return c() * steps.channel + r() * steps.row + s() * steps.column;
   }
 };
 

@@ -99,8 +99,8 @@ struct InFlight {
   }
 };
 
-// The input: for each of the thread's pixels the cell that its first tap meets, which may lie outside. `places` is the
-// operand's half of a table.
+// The input: for each of the thread's pixels the cell that its first tap meets, which may lie outside. `places` are the
+// operand's: see tile/depth.cuh.
 template <class Map_, class Flight>
 struct InOperand {
   using Map = Map_;
@@ -108,11 +108,11 @@ struct InOperand {
   int row[Map::kOuters], column[Map::kOuters];
   Flight flight;
 
-  template <bool Aligned>
-  __device__ __forceinline__ void load(const DepthPlace* places, unsigned rows, unsigned columns) {
+  template <bool Aligned, class Places>
+  __device__ __forceinline__ void load(const Places& places, unsigned rows, unsigned columns) {
 #pragma unroll
     for (int d = 0; d < Map::kDepths; ++d) {
-      const DepthPlace place = ptx::ld_shared(&places[Map::place(d)]);
+      const DepthPlace place = places[Map::place(d)];
 #pragma unroll
       for (int p = 0; p < Map::kOuters; ++p) {
         const unsigned y = row[p] + place.row();
@@ -139,12 +139,11 @@ struct TapsOperand {
   bool there[Map::kOuters];
   Flight flight;
 
-  template <bool Aligned, class Place>
-  __device__ __forceinline__ void load(const Place* places) {
+  template <bool Aligned, class Places>
+  __device__ __forceinline__ void load(const Places& places) {
 #pragma unroll
     for (int d = 0; d < Map::kDepths; ++d) {
-      const auto* place = reinterpret_cast<const DepthOffset*>(&places[Map::place(d)]);
-      const DepthOffset offset = ptx::ld_shared(place);
+      const DepthOffset offset = places[Map::place(d)];
 #pragma unroll
       for (int p = 0; p < Map::kOuters; ++p)
         flight.template load<Aligned>(p, d, first[p] + offset.bytes, there[p] && offset.there());
