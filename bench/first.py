@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from typing import Final, NamedTuple
 
 from gpuconv.autotune.heuristic import Candidate, ranked
@@ -20,8 +21,11 @@ DTYPES: Final = ("f16", "bf16")
 #: cuDNN's time divided by ours that this kernel is to reach on an H200, by family: mma.sync has two thirds of
 #: the rate of Hopper's own instructions.
 GOALS: Final = {
-    "first-layer": 1.2, "grouped": 1.5, "odd": 1.0, "pointwise": 0.95, "few-tile": 1.0, "dense": 0.65,
+    "first-layer": 1.2, "grouped": 1.5, "nchw": 1.2, "odd": 1.0, "pointwise": 0.95, "few-tile": 1.0,
+    "dense": 0.65,
 }  # fmt: skip
+#: Of NCHW the family of that name alone: the others are of channels that lie together.
+_LAYOUTS: Final = ("nhwc", "nchw")
 _BATCH: Final = 32
 #: Bytes and FLOPs of what a check has time for.
 _MOST_BYTES, _MOST_FLOPS = 2 * 10**9, 10**12
@@ -46,9 +50,11 @@ def rows() -> tuple[Row, ...]:
     for layer in shapes.read_all():
         if layer.network not in NETWORKS:
             continue
-        for op in OPS:
-            p = layer.problem(op, DTYPES[0], "nhwc", _BATCH)
+        for op, layout in product(OPS, _LAYOUTS):
+            p = layer.problem(op, DTYPES[0], layout, _BATCH)
             kind = family(p, device.sms)
+            if (kind == "nchw") != (layout == "nchw"):
+                continue
             if kind not in GOALS or p.min_bytes > _MOST_BYTES or p.flops > _MOST_FLOPS:
                 continue
             best = ranked(p, takers(p, device)[0], device)[0]
@@ -78,7 +84,7 @@ def section() -> Iterator[str]:
     yield f"## What to measure first of `{KERNEL}`"
     yield ""
     yield "No GPU has timed it. `bench/gpu_check.py` begins its benchmarks with these layers of ResNet-50,"
-    yield "VGG-16, SDXL and DeepBench (batch 32, NHWC, f16 and bf16), cuDNN's fastest plan beside each; `ncu`"
+    yield "VGG-16, SDXL and DeepBench (batch 32, f16 and bf16), cuDNN's fastest plan beside each; `ncu`"
     yield "then profiles each family's worst. Of every family and operation: the layer with most work, and"
     yield "the one that the model of the device puts furthest from the floor. Limit: what takes the time by"
     yield "the model, a guess to be confirmed or refuted. Goal: cuDNN's time divided by ours."

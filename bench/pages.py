@@ -233,7 +233,8 @@ def _compiled_to(folder: Path) -> Iterator[str]:
         yield "writes the file; a test fails where a loop gets worse. Integer instructions are also given for"
         yield "each fused multiply-add, which by tensor cores is one of 16×8×16. Cycles: how long a warp's"
         yield "turn keeps multiplication, issue and shared memory of an SM busy, the last as if no two lanes"
-        yield "of a warp read the same word."
+        yield "of a warp read the same word. By tensor cores, 16-bit orders other than NHWC with channels a"
+        yield "multiple of 8 go by short copies or element by element, and cost more."
         yield ""
         titles = (
             "kernel", "problem", "for", "instructions", "fused multiply-adds", "integer", "registers",

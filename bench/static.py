@@ -39,6 +39,8 @@ PROBLEMS = (
     "fprop_n32c256h56w56k256r3s3p1_nhwc_bf16",
     "dgrad_n32c256h56w56k256r3s3u2p1_nhwc_f16",
     "wgrad_n32c256h56w56k256r3s3p1_nhwc_f16",
+    "fprop_n32c252h56w56k252r3s3p1_nhwc_f16",
+    "fprop_n32c256h56w56k256r3s3p1_nchw_f16",
     "fprop_n32c96h112w112k96r3s3p1g96_nhwc_f32",
     "fprop_n1c1h4096w4096k1r3s3p1_nchw_f32",
 )
