@@ -20,6 +20,7 @@ _ROOMS: Final = (
     "gemm",
     "gemm_results",
     "mma",
+    "mma_places",
     "bias_grad",
 )
 ROOT = Path(__file__).resolve().parent.parent.parent
