@@ -55,6 +55,39 @@ def test_the_main_loop_multiplies(compiler, need, text, capability):
         assert busy["shared memory"] <= busy["multiplying"], busy
 
 
+#: Configs of 64 × 64 results a warp that spilled, and those next to them that do not.
+SPILLING = {
+    "fprop_n32c256h56w56k128r3s3p1_nhwc_f16": {"block_k": 64, "stages": 3},
+    "fprop_n32c256h56w56k128r3s3p1_nhwc-ohwi_f16": {"block_k": 64, "stages": 3},
+    "wgrad_n32c127h28w28k126r3s3p1_nchw_f16": {"block_k": 64},
+    "wgrad_n32c124h28w28k124r3s3p1_nhwc-ohwi_f16": {"block_m": 256},
+    "wgrad_n32c126h28w28k126r3s3p1_nhwc_f16": {"block_m": 256},
+}
+TIGHT = {
+    "wgrad_n32c128h28w28k128r3s3p1_nhwc_f16": {"block_k": 64, "stages": 3},
+    "wgrad_n32c124h28w28k124r3s3p1_nhwc-ohwi_f16": {"block_n": 256},
+    "dgrad_n32c127h28w28k127r3s3p1_nhwc_f16": {},
+}
+
+
+@pytest.mark.parametrize("text", SPILLING)
+def test_configs_that_spill_are_refused(text):
+    p = ConvProblem.parse(text)
+    config = MmaConfig(splits=8 if p.op == "wgrad" else 1).but(**SPILLING[text])
+    assert "registers are more than" in str(KERNEL.check_config(p, config, card((9, 0))))
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
+@pytest.mark.parametrize("text", TIGHT)
+def test_those_next_to_them_are_not_and_do_not(compiler, text, capability):
+    p, device = ConvProblem.parse(text), card(capability)
+    config = MmaConfig(splits=8 if p.op == "wgrad" else 1).but(**TIGHT[text])
+    assert KERNEL.check_config(p, config, device) is None
+    found = jit.resources(KERNEL.launches(p, config, device)[0].binary)
+    assert found.registers > 230, "not so tight"
+    assert not found.spill_stores + found.spill_loads + found.stack, found
+
+
 def main_loops(cubin):
     """Those that multiply: with asynchronous copies, and for arrays that are not aligned."""
     return [loop for loop in sass.loops(static.disassembled(cubin)) if loop.opcodes["HMMA"]]

@@ -153,6 +153,16 @@ class MmaTiles(Product):
         fragments = cfg.chain * (cfg.warp_n // 4 + 8)  # of the taps all, of the input two squares
         return sums + fragments + 4 * self.in_map.shares[0] + _REGISTERS
 
+    @property
+    def most_registers(self) -> int:
+        """The same at worst: so that no config that NVRTC 13.0 spills is legal.
+
+        More for filters of the taps, and for short copies, whose elements of one pixel or filter go through
+        registers together where arrays are not aligned.
+        """
+        short = [each.vector * each.shares[1] for each in (self.in_map, self.taps_map) if each.vector < 8]
+        return self.registers + 2 * self.taps_map.shares[0] + max(short, default=0)
+
     def _map(self, outer: int, along_depth: bool, run: int) -> CopyMap:
         """The longest vector that divides a run of neighbours in memory, and the threads' work.
 
@@ -202,8 +212,8 @@ def _beyond_limits(tiles: MmaTiles, device: Device) -> str | None:
     cfg = tiles.cfg
     if not (tiles.in_map.even and tiles.taps_map.even):
         return f"{cfg.threads} threads cannot share tiles of {cfg.block_m}×{cfg.block_n}×{cfg.block_k} evenly"
-    if tiles.registers > min(255, 65536 // cfg.threads):
-        return f"{cfg.threads} threads of some {tiles.registers} registers are more than an SM has"
+    if tiles.most_registers > min(255, 65536 // cfg.threads):
+        return f"{cfg.threads} threads of up to {tiles.most_registers} registers are more than an SM has"
     if tiles.smem_bytes > device.smem_block:
         return (
             f"a block takes {tiles.smem_bytes} bytes of shared memory, {device.name} has {device.smem_block}"
