@@ -12,6 +12,7 @@ import pytest
 from gpuconv import calls, store
 from gpuconv.autotune import alone, digest
 from gpuconv.autotune.heuristic import Candidate
+from gpuconv.backend import folders
 
 from ..stand_in import PLAIN, Level, MadeUp
 from .stored import entry
@@ -64,6 +65,7 @@ def test_a_process_waits_for_the_search_of_another(clock, card, tmp_path):
 def test_where_the_folder_cannot_be_used_nobody_waits(clock, card, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GPUCONV_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setattr(folders, "_said", {})
     with pytest.warns(RuntimeWarning, match="in memory only"):
         call(tune=True)
     assert ran(card) == "only1(level=1)"

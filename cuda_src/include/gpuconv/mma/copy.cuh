@@ -43,7 +43,7 @@ struct CopyMap {
     return apart(thread) * kOuterVector + p * kOuterStep;
   }
   static __device__ __forceinline__ int depth(int d) { return first_depth(threadIdx.x) + depth_step(d); }
-  static __device__ __forceinline__ constexpr int first_depth(int thread) {
+  static __host__ __device__ __forceinline__ constexpr int first_depth(int thread) {
     return far(AlongDepth ? thread % kThreadsDown : thread / kThreadsAcross) * kDepthVector;
   }
   // From a thread's first place of the depth to another; both have no bit in common.
@@ -62,7 +62,7 @@ struct CopyMap {
   }
   // The same 64 bytes of rows that are four apart lie in different banks, where rows have 128 and more.
   static constexpr bool kFar = !AlongDepth && Outer * sizeof(Element) >= 128;
-  static __device__ __forceinline__ constexpr int far(int row) {
+  static __host__ __device__ __forceinline__ constexpr int far(int row) {
     return kFar ? row / 8 * 8 + row % 2 * 4 + row / 2 % 4 : row;
   }
 };
