@@ -142,9 +142,9 @@ def _budget(wishes: Wishes, device: Device) -> float:
 
 
 def _with(candidates: list[Candidate], before: Candidate) -> list[Candidate]:
-    """What won before is tried again, whatever else is."""
-    there = any(one[:2] == before[:2] for one in candidates)
-    return candidates if there else [*candidates, before]
+    """What won before is tried again, whatever else is: right after the default, so that there is time."""
+    rest = [one for one in candidates[1:] if one[:2] != before[:2]]
+    return candidates if candidates[0][:2] == before[:2] else [candidates[0], before, *rest]
 
 
 def _entry(found: Recorded, best: Candidate, device: Device, wishes: Wishes) -> store.Entry:

@@ -87,7 +87,10 @@ class _Job(Generic[State]):
             self._news.put(None)
 
     def settle(self) -> None:
-        """Leave no seat, and wait for those who have one, through any number of interrupts."""
+        """Leave no seat, and wait for those who have one, through any number of interrupts.
+
+        Nothing is kept alive then by workers who find this only later.
+        """
         interrupt = None
         while True:
             try:
@@ -98,6 +101,7 @@ class _Job(Generic[State]):
                 break
             except BaseException as error:
                 interrupt = error
+        self._task = _over
         if interrupt is not None:
             raise interrupt
 
@@ -108,6 +112,10 @@ class _Job(Generic[State]):
                 raise self._errors[0]
         finally:
             self._errors.clear()  # which hold the frames that hold this
+
+
+def _over(i: int, state: object) -> None:
+    """What is left of a task that nobody may begin any more."""
 
 
 def _invite(job: _Job[Any], helpers: int) -> None:

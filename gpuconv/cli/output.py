@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SCHEMA: Final = 1
 #: Where nobody looks at a screen, no line is broken.
 _PLAIN_WIDTH: Final = 100_000
+_LINKS: Final = 8
 _DESCRIPTOR: Final = re.compile(r"/dev/std(out|err)|/(?:dev|proc/self)/fd/([0-9]{1,9})")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
@@ -244,9 +245,14 @@ def is_stream(path: Path) -> bool:
 
 
 def descriptor(path: Path) -> int | None:
-    """The number of this process's open stream that a path names, as /dev/stdout does."""
-    found = _DESCRIPTOR.fullmatch(str(path))
-    return None if found is None else {"out": 1, "err": 2}.get(found[1]) or int(found[2])
+    """The number of this process's open stream that a path names, as /dev/stdout does, or a link to it."""
+    for _ in range(_LINKS):
+        if found := _DESCRIPTOR.fullmatch(str(path)):
+            return {"out": 1, "err": 2}.get(found[1]) or int(found[2])
+        if not path.is_symlink():
+            break
+        path = path.parent / path.readlink()
+    return None
 
 
 def check_writable(option: str, path: Path) -> None:

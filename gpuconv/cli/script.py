@@ -61,7 +61,7 @@ def problems(program: Path, arguments: Sequence[str], *, quiet: bool) -> list[tu
 
 
 def _run(program: Path) -> None:
-    """Run it to the end of its last thread, as Python does before it ends."""
+    """Run it to the end of its last thread, as Python does before it ends; executors' workers aside."""
     others = {*threading.enumerate()}
     try:
         runpy.run_path(str(program), run_name="__main__")

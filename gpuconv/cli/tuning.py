@@ -72,11 +72,11 @@ class Session:
     def _one(self, p: ConvProblem, device: Device, watch: Watch) -> None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
+            if self._known(p, device):
+                return
             try:
-                with alone(device):  # another process may be about to find it
-                    entry = store.find(p, device)
-                    if entry and not self.again and tuner.known(p, device, self.wishes) is not None:
-                        self.rows.append(_from_store(p, device, entry))
+                with alone(device):
+                    if self._known(p, device):  # another process has found it meanwhile
                         return
                     found = tuner.tune(p, device, self.wishes, watch=watch)
             except UnsupportedProblem as error:
@@ -93,6 +93,14 @@ class Session:
                 ]
         for message in dict.fromkeys(str(one.message) for one in caught):
             output.note(message)
+
+    def _known(self, p: ConvProblem, device: Device) -> bool:
+        """Whether there is nothing to find out; that is told."""
+        entry = store.find(p, device)
+        if entry is None or self.again or tuner.known(p, device, self.wishes) is None:
+            return False
+        self.rows.append(_from_store(p, device, entry))
+        return True
 
     def _miss(self, p: ConvProblem, why: str) -> None:
         self.missed += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import queue
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -133,6 +135,27 @@ except KeyboardInterrupt:
 """
     )
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+def test_what_is_over_keeps_nothing_alive_while_the_workers_are_busy(monkeypatch):
+    fresh(monkeypatch)
+    busy, go_on = threading.Barrier(3), threading.Event()
+
+    def hold(i, state):
+        busy.wait(10)
+        go_on.wait(10)
+
+    holder = threading.Thread(target=threads.run, args=(hold, 2, [None] * 2))
+    holder.start()
+    busy.wait(10)  # the holder and its worker are at work
+    array = np.zeros(100)
+    kept = weakref.ref(array)
+    threads.run(lambda i, state, array=array: array.sum(), 4, [None] * 2)
+    del array
+    gc.collect()
+    assert kept() is None
+    go_on.set()
+    holder.join(10)
 
 
 def test_threads_that_cannot_start_are_done_without(monkeypatch):

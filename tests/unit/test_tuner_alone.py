@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import warnings
 
 import filelock
@@ -60,6 +61,20 @@ def test_a_process_waits_for_the_search_of_another(clock, card, tmp_path):
     thread.join(10)
     assert not thread.is_alive()
     assert (ran(card), clock.turns) == ("only0(level=0)", 0)
+
+
+def test_a_process_that_does_not_move_is_waited_for_once(clock, card, monkeypatch):
+    monkeypatch.setattr(alone, "_PATIENCE", 0.5)
+    monkeypatch.setattr(alone, "_in_vain", set())
+    store.folder().mkdir(mode=0o700)
+    with filelock.FileLock(store.folder() / "cuda.searching"):
+        began = time.monotonic()
+        call(tune=True)
+        assert time.monotonic() - began > 0.5
+        assert ran(card) == "only1(level=1)"
+        assert alone._in_vain == {"cuda"}
+    with alone.alone(card.device(0)):
+        assert not alone._in_vain
 
 
 def test_where_the_folder_cannot_be_used_nobody_waits(clock, card, tmp_path, monkeypatch):
