@@ -19,7 +19,13 @@ FAULTS = (
     _header(
         "mma/places", "table-unturned", "turned(writer_)", "writer_", "places are looked for where others lie"
     ),
-    _header("mma/places", "cursor-stays", "    cursor.next();\n", "", "every stage is the first"),
+    _header(
+        "mma/places",
+        "cursor-stays",
+        "    cursor.next();\n    cursor.wait(",
+        "    cursor.wait(",
+        "every stage is the first",
+    ),
     _header(
         "mma/places",
         "one-table",
@@ -27,13 +33,19 @@ FAULTS = (
         "tables()[0].taps",
         "taps of every other stage are the one before's",
     ),
-    _header("mma/places", "own-cursor-stays", "    in_cursor_.next();\n", "", "every stage is the first"),
+    _header(
+        "mma/places",
+        "own-cursor-stays",
+        "    if (!kSame) in_cursor_.next();\n",
+        "",
+        "cells are the first stage's where a thread has them elsewhere than taps",
+    ),
     _header(
         "mma/places",
         "own-taps-stay",
-        "    if (!kSame) taps_cursor_.next();\n",
-        "",
-        "taps are the first stage's where a thread has them elsewhere than cells",
+        "    cursor.next();\n    return {tap};",
+        "    return {tap};",
+        "taps are the first stage's",
     ),
     _header(
         "mma/places",
@@ -45,22 +57,22 @@ FAULTS = (
     _header(
         "mma/places",
         "own-places-moved-on",
-        "    in_ = in_cursor_.cell(params, wanted);\n",
-        "    in_cursor_.next();\n    in_ = in_cursor_.cell(params, wanted);\n",
+        "    const DepthPlace cell",
+        "    in_cursor_.next();\n    const DepthPlace cell",
         "every second stage is left out",
     ),
     _header(
         "mma/places",
         "own-cells-unasked",
-        "in_cursor_.cell(params, wanted)",
-        "in_cursor_.cell(params, true)",
+        "in_cursor_.cell(params_, stage > 0)",
+        "in_cursor_.cell(params_, true)",
         "a part of a sum reads what is another's",
     ),
     _header(
         "mma/places",
         "own-taps-unasked",
-        ".tap(params, wanted)",
-        ".tap(params, true)",
+        ".tap(params_, stage > 0)",
+        ".tap(params_, true)",
         "a part of a sum reads another's taps",
     ),
     _header(

@@ -37,27 +37,33 @@ class TabledPlaces {
   }
 };
 
-// Where no thread has more than one place of an operand: it counts for itself, and shared memory is left to tiles.
+// Where no thread has more than one place of an operand: it counts for itself, and shared memory is left to tiles. What
+// it needs of a stage it finds when that is loaded: only where it is lasts, since registers are for sums.
 class OwnPlaces {
  public:
   __device__ __forceinline__ OwnPlaces(const GemmParams& params, const Block& block)
-      : in_cursor_(params.channels, block.rows, block.columns, block.first, InMap::depth(0)),
+      : params_(params),
+        in_cursor_(params.channels, block.rows, block.columns, block.first, InMap::depth(0)),
         taps_cursor_(params.channels, block.rows, block.columns, block.first, TapsMap::depth(0)) {}
 
-  __device__ __forceinline__ void write(const GemmParams& params, int, bool wanted) {
-    in_ = in_cursor_.cell(params, wanted);
-    taps_ = (kSame ? in_cursor_ : taps_cursor_).tap(params, wanted);
-    in_cursor_.next();
-    if (!kSame) taps_cursor_.next();
+  __device__ __forceinline__ void write(const GemmParams&, int, bool) {}
+  // Asked once for each stage, and before the taps; there is none to be loaded when none is left.
+  __device__ __forceinline__ OnePlace<InPlace> in(int stage) {
+    const DepthPlace cell = in_cursor_.cell(params_, stage > 0);
+    if (!kSame) in_cursor_.next();
+    return {cell};
   }
-  __device__ __forceinline__ OnePlace<InPlace> in(int) const { return {in_}; }
-  __device__ __forceinline__ OnePlace<DepthOffset> taps(int) const { return {taps_}; }
+  __device__ __forceinline__ OnePlace<DepthOffset> taps(int stage) {
+    Cursor& cursor = kSame ? in_cursor_ : taps_cursor_;
+    const DepthOffset tap = cursor.tap(params_, stage > 0);
+    cursor.next();
+    return {tap};
+  }
 
  private:
   static constexpr bool kSame = same_depths<InMap, TapsMap>(kThreads);  // of both operands
+  const GemmParams& params_;
   Cursor in_cursor_, taps_cursor_;
-  DepthPlace in_;
-  DepthOffset taps_;
 };
 
 template <bool InShared>
