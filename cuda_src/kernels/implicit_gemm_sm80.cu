@@ -18,11 +18,11 @@
 //       └───────┘  └─────────┴──────┘
 //
 // Iteration t waits until stage t is there and everyone is done with stage t - 1, whose place stage t + STAGES - 1
-// then takes, by asynchronous copies; then threads find where the next stage's places of the depth lie. With copies of
-// 16 bytes a thread has one place of each operand and counts for itself: ldmatrix and copies alone keep shared memory
-// about as busy as mma.sync does Hopper's tensor cores. Where it has several, the first BLOCK_K threads fill a table
-// for all. So addresses cost a few additions a copy, and a stage one barrier. Cells outside the input and places
-// beyond the end of the sum are zeros on their way.
+// then takes, by asynchronous copies. With copies of 16 bytes a thread has one place of the depth in each operand and
+// finds for itself where that lies: ldmatrix and copies alone keep shared memory about as busy as mma.sync does
+// Hopper's tensor cores. Where it has several, the first BLOCK_K threads then fill a table of the next stage for all.
+// So addresses cost a few additions a copy, and a stage one barrier. Cells outside the input and places beyond the end
+// of the sum are zeros on their way.
 //
 // Vectors of one element, and any in arrays that are not aligned for longer ones, go through registers.
 //

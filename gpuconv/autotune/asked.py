@@ -52,8 +52,8 @@ def tuning(
     Parameters
     ----------
     budget : float, optional
-        Seconds for one problem, about, compiling aside, at most a day; by default 8 on a CPU and 3 on a CUDA
-        device.
+        Seconds for one problem, about, compiling and the oracle aside, at most a day; by default 8 on a CPU
+        and 3 on a CUDA device.
     strategy : {"heuristic", "exhaustive", "random"}
         What to try: the most promising, everything, or a random choice.
     workers : int, optional
@@ -71,7 +71,8 @@ def tuning(
     Notes
     -----
     It counts for the thread or the task that entered it. A problem that has been tuned before, in this
-    process or another, is not tuned again: the store remembers. A call with ``tune=False`` is left as it is.
+    process or another, is not tuned again: the store remembers. It is if more is wished than then: time for
+    candidates that were left out, or all of them. A call with ``tune=False`` is left as it is.
 
     Examples
     --------

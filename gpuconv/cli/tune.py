@@ -44,7 +44,7 @@ _THERE: Final = click.Path(dir_okay=False, exists=True, path_type=Path)
     "--budget",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help=f"For one problem, compiling aside (default: {BUDGET['cpu']:g} on a CPU, else {BUDGET['cuda']:g}).",
+    help=f"For one problem, preparing aside (default: {BUDGET['cpu']:g} on a CPU, else {BUDGET['cuda']:g}).",
 )
 @click.option(
     "--strategy",
